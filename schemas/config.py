@@ -1,0 +1,105 @@
+"""The job's configuration: one frozen, validated tree, complete before the graph is built.
+
+Every field has a default, so an empty config is a valid job over an RGB-D manifest. A unit stands in a
+name wherever it is not metres. `Field(description=…)` is what `--help` and the deployment templates show.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """A part of the tree: frozen, and strict about names, so that a typing error is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputConfig(Section):
+    """Where the rows come from and what their columns are called."""
+
+    columns: dict[str, str] = Field({}, description="our column name → the manifest's, e.g. image_url: URL")
+    carry_columns: tuple[str, ...] = Field((), description="manifest columns copied into scenes as they are")
+    allow_local_files: bool = Field(False, description="allow file:// and paths outside the manifest's folder")
+
+
+class FetchConfig(Section):
+    """How pictures are read from the network."""
+
+    concurrency: int = Field(32, ge=1, le=1024, description="requests under way at once in one worker")
+    connect_timeout_s: float = Field(10.0, gt=0, description="seconds to connect")
+    total_timeout_s: float = Field(30.0, gt=0, description="seconds for one file, redirects and body included")
+    max_bytes: int = Field(50_000_000, ge=1, description="largest file read, bytes")
+    max_redirects: int = Field(5, ge=0, description="redirects followed, each checked like the first address")
+    retries: int = Field(3, ge=0, description="further tries after 429, 5xx and timeouts")
+    honour_opt_out: bool = Field(True, description="respect X-Robots-Tag noai/noimageai/noindex and tdm-reservation")
+    contact: str = Field("", description="address or URL put into the User-Agent, for the sites we read")
+    allow_private_hosts: tuple[str, ...] = Field((), description="host[:port] or networks exempt from the guard")
+
+
+class DecodeConfig(Section):
+    """Which files count as pictures."""
+
+    max_pixels: int = Field(100_000_000, ge=1, description="largest picture, pixels; checked before decoding")
+    default_fov_deg: float | None = Field(
+        None, gt=0, lt=180, description="horizontal field of view where nothing else is known; none: no_intrinsics"
+    )
+
+
+class ExpertConfig(Section):
+    """Which model plays a part, and how it is fed."""
+
+    backend: str = Field(description="name in the registry of models")
+    min_batch_size: int = Field(1, ge=1, description="pictures in a batch, wished for")
+    max_batch_size: int = Field(16, ge=1, description="pictures in a batch, at most")
+    options: dict[str, Any] = Field({}, description="the backend's own settings")
+
+
+class LiftConfig(Section):
+    """From depth and masks to points, frames and boxes."""
+
+    min_points: int = Field(50, ge=1, description="cleaned points that a region needs")
+
+
+class AmbiguityConfig(ExpertConfig):
+    """When two captions mean the same thing, and what to do about it."""
+
+    backend: str = Field("text", description="text: equal words; learned backends compare embeddings")
+    min_regions: int = Field(2, ge=1, description="regions that a picture needs to be kept")
+
+
+class QAConfig(Section):
+    """The questions."""
+
+    per_image: int = Field(200, ge=0, description="question-answer pairs per picture, at most")
+
+
+class OutputConfig(Section):
+    """What is written."""
+
+    num_shards: int = Field(4, ge=1, le=100_000, description="files per table and slice")
+    tfrecord: bool = Field(False, description="write qa_tfrecord/ too, one tf.train.Example per picture")
+    store_images: bool = Field(False, description="keep the pictures in scenes")
+    store_depth: bool = Field(False, description="keep the depth maps in scenes")
+
+
+class JobConfig(Section):
+    """The whole job."""
+
+    seed: int = Field(0, ge=0, description="every random choice derives from it")
+    input: InputConfig = InputConfig()
+    fetch: FetchConfig = FetchConfig()
+    decode: DecodeConfig = DecodeConfig()
+    scene_filter: ExpertConfig = ExpertConfig(backend="none")
+    regions: ExpertConfig = ExpertConfig(backend="instances")
+    masks: ExpertConfig = ExpertConfig(backend="instances")
+    depth: ExpertConfig = ExpertConfig(backend="sensor")
+    ground: ExpertConfig = ExpertConfig(backend="manifest")
+    lift: LiftConfig = LiftConfig()
+    captions: ExpertConfig = ExpertConfig(backend="manifest")
+    ambiguity: AmbiguityConfig = AmbiguityConfig()
+    qa: QAConfig = QAConfig()
+    output: OutputConfig = OutputConfig()
+    max_failed: float = Field(0.5, ge=0, le=1, description="share of failed rows above which the job exits with 3")
