@@ -6,7 +6,7 @@ name wherever it is not metres. `Field(description=…)` is what `--help` and th
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -71,9 +71,27 @@ class AmbiguityConfig(ExpertConfig):
 
 
 class QAConfig(Section):
-    """The questions."""
+    """The questions: how many, which, about what, and how close a call may be."""
 
     per_image: int = Field(200, ge=0, description="question-answer pairs per picture, at most")
+    max_objects: int = Field(32, ge=1, le=512, description="regions of a picture asked about; the largest ones")
+    mix: Literal["balanced", "paper"] | dict[str, Annotated[float, Field(ge=0)]] = Field(
+        "balanced",
+        description="balanced: half qualitative, half quantitative, types even; paper: the published weights; "
+        "or a table of question type → weight, where a type that is not named is not asked",
+    )
+    margin_m: float = Field(0.02, ge=0, description="a comparison closer than this many metres is a tie")
+    margin_share: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="a comparison closer than this share of the larger size (positions: of the distance to the "
+        "viewer) is a tie",
+    )
+    ties: Literal["skip", "uncertain"] = Field(
+        "skip", description="what happens to a tie: no question, or a question answered with uncertainty"
+    )
+    sizes_of_truncated: bool = Field(False, description="ask for sizes of regions that are cut off or hidden")
 
 
 class OutputConfig(Section):

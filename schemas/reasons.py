@@ -5,6 +5,7 @@ Both vocabularies are closed: a reader of `ledger` or of `scenes.dropped_regions
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
 
@@ -105,3 +106,10 @@ class Rejected(Exception):
         self.reason = reason
         self.message = message
         self.permanent = reason.permanent if permanent is None else permanent
+
+    def __reduce__(self) -> tuple[Callable[..., Rejected], tuple[Reason, str, bool]]:
+        return _rejected, (self.reason, self.message, self.permanent)
+
+
+def _rejected(reason: Reason, message: str, permanent: bool) -> Rejected:
+    return Rejected(reason, message, permanent=permanent)

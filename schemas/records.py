@@ -24,13 +24,14 @@ class ImageRow:
     """One validated row of the manifest.
 
     `image_url` is the text of the manifest; the `*_location` fields are what is opened: a URL, or a
-    path under the manifest's folder. `origin` names the row for people, as `file:row`.
+    path under the manifest's folder. `position` counts rows over the whole manifest; of rows that
+    repeat each other the one with the lowest position is kept.
     """
 
     image_id: str
     image_url: str
     image_location: str
-    origin: str
+    position: int = 0
     depth_location: str | None = None
     instances_location: str | None = None
     captions: dict[int, str] | None = None

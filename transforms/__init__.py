@@ -1,0 +1,1 @@
+"""The stages of the job: pure functions first, the Beam transform that carries them last."""

@@ -1,0 +1,259 @@
+"""ReadManifest: rows of a Parquet manifest → `ImageRow`, duplicates dropped, bad rows in the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystem import FileMetadata
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
+
+from schemas.config import InputConfig
+from schemas.errors import UserError
+from schemas.ids import image_id_of, slice_of
+from schemas.manifest import COLUMNS, parse_row
+from schemas.reasons import Reason, Rejected
+from schemas.records import ImageRow, LedgerRow
+from transforms.stage import LEDGER, Split
+
+READ_COUNT = "read_count"
+_BATCH_ROWS = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroup:
+    """A part of a manifest that one worker reads: rows `first_row` … `first_row + num_rows − 1` of the whole."""
+
+    path: str
+    index: int
+    first_row: int
+    num_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest that was looked at and found readable: where its rows are, and what its columns are called.
+
+    `columns` maps our names to the manifest's; `carried` the columns to copy through to their Arrow
+    types; `fingerprint` is the SHA-256 of the files' footers, which list every column chunk with its
+    size, place and statistics.
+    """
+
+    folder: str
+    files: tuple[str, ...]
+    row_groups: tuple[RowGroup, ...]
+    num_rows: int
+    columns: dict[str, str]
+    fingerprint: str
+    carried: dict[str, pa.DataType] = field(default_factory=dict)
+
+
+def open_manifest(location: str, config: InputConfig) -> Manifest:
+    """Find the files of a manifest and read their footers; no row is read.
+
+    Args:
+        location: a Parquet file, a folder of them, or a glob; local or gs://.
+        config: the columns' names.
+
+    Raises:
+        UserError: nothing there, not Parquet, a required column missing or of a wrong type.
+    """
+    files = _matching(location)
+    groups: list[RowGroup] = []
+    digest = hashlib.sha256()
+    num_rows = 0
+    columns: dict[str, str] = {}
+    carried: dict[str, pa.DataType] = {}
+    for number, found in enumerate(files):
+        try:
+            with FileSystems.open(found.path) as handle:
+                metadata = pq.ParquetFile(handle).metadata
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"--input: {found.path} is not a readable Parquet file ({error!s:.200})") from error
+        schema = metadata.schema.to_arrow_schema()
+        here = _columns(schema, found.path, config)
+        if number == 0:
+            columns, carried = here, {name: schema.field(name).type for name in config.carry_columns}
+        elif here != columns:
+            raise UserError(f"--input: {found.path} has other columns than {files[0].path}; run them apart")
+        footer = pa.BufferOutputStream()
+        metadata.write_metadata_file(footer)
+        digest.update(footer.getvalue())
+        for index in range(metadata.num_row_groups):
+            rows = metadata.row_group(index).num_rows
+            groups.append(RowGroup(found.path, index, num_rows, rows))
+            num_rows += rows
+    if num_rows == 0:
+        raise UserError(f"--input: {location} holds no rows")
+    return Manifest(
+        folder=FileSystems.split(files[0].path)[0] or ".",
+        files=tuple(found.path for found in files),
+        row_groups=tuple(groups),
+        num_rows=num_rows,
+        columns=columns,
+        fingerprint=digest.hexdigest(),
+        carried=carried,
+    )
+
+
+def _matching(location: str) -> list[FileMetadata]:
+    is_glob = any(character in location for character in "*?[")
+    patterns = [location] if is_glob else [FileSystems.join(location, "*.parquet"), location]
+    try:
+        for pattern in patterns:
+            found = FileSystems.match([pattern])[0].metadata_list
+            files = [item for item in found if not os.path.isdir(item.path)]
+            if files:
+                return sorted(files, key=lambda item: item.path)
+    except (ValueError, OSError) as error:
+        raise UserError(f"--input: {location}: {error!s:.200} (gs:// needs spatialvlm[gcp])") from error
+    raise UserError(f"--input: no Parquet file at {location}; give a file, a folder or a glob")
+
+
+def _columns(schema: pa.Schema, path: str, config: InputConfig) -> dict[str, str]:
+    unknown = sorted(set(config.columns) - set(COLUMNS))
+    if unknown:
+        raise UserError(f"--columns: {unknown[0]!r} is not a column this job knows; known are {', '.join(COLUMNS)}")
+    names = {ours: config.columns.get(ours, ours) for ours in COLUMNS}
+    missing = [theirs for ours, theirs in names.items() if ours in config.columns and theirs not in schema.names]
+    missing += [name for name in config.carry_columns if name not in schema.names]
+    if names["image_url"] not in schema.names and "image_url" not in config.columns:
+        raise UserError(
+            f"--input: {path} has no column image_url; it has {', '.join(schema.names)}. "
+            "Name the one with the URLs by --columns image_url=NAME"
+        )
+    if missing:
+        raise UserError(f"--columns: {path} has no column {missing[0]!r}; it has {', '.join(schema.names)}")
+    present = {ours: theirs for ours, theirs in names.items() if theirs in schema.names}
+    for ours, theirs in present.items():
+        _check_type(path, theirs, schema.field(theirs).type, ours)
+    return present
+
+
+def _check_type(path: str, name: str, kind: pa.DataType, ours: str) -> None:
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if pa.types.is_null(value):
+        return
+    if ours in ("captions", "gravity", "ground_ids"):
+        fits, wanted = pa.types.is_nested(value), "list"
+    elif ours.endswith(("_url", "_id")):
+        fits, wanted = pa.types.is_string(value) or pa.types.is_large_string(value), "string"
+    else:
+        fits, wanted = pa.types.is_floating(value) or pa.types.is_integer(value), "number"
+    if not fits:
+        raise UserError(f"--input: column {name!r} of {path} is {kind}, but {ours} must be a {wanted} column")
+
+
+class ReadManifest(beam.PTransform):
+    """PBegin → (PCollection[ImageRow], PCollection[LedgerRow], PCollection[int]).
+
+    The third output counts rows as they are read, so that the books can be balanced against it.
+    Of rows with the same URL, and then of rows with the same id, the first in the manifest is kept.
+
+    Args:
+        manifest: an opened manifest, or where to find one.
+        config: the columns' names and what is carried through.
+        part: (index, count): read only the rows of this slice of the run.
+
+    Raises:
+        UserError: at construction, as `open_manifest`.
+    """
+
+    def __init__(
+        self, manifest: Manifest | str, config: InputConfig | None = None, *, part: tuple[int, int] = (0, 1)
+    ) -> None:
+        super().__init__()
+        self._config = config or InputConfig()
+        self._manifest = open_manifest(manifest, self._config) if isinstance(manifest, str) else manifest
+        self._part = part
+
+    def expand(self, begin: PBegin) -> tuple[PCollection, PCollection, PCollection]:
+        """Read, validate, drop duplicates."""
+        read = (
+            begin
+            | "RowGroups" >> beam.Create(self._manifest.row_groups)
+            | "Spread" >> beam.Reshuffle()
+            | "Parse"
+            >> beam.ParDo(_ReadRows(self._manifest, self._config, self._part)).with_outputs(
+                LEDGER, READ_COUNT, main="rows"
+            )
+        )
+        by_url, same_url = _first_of(read.rows, "Url", lambda row: row.image_location)
+        rows, same_id = _first_of(by_url, "Id", lambda row: row.image_id)
+        return rows, (read[LEDGER], same_url, same_id) | "Refused" >> beam.Flatten(), read[READ_COUNT]
+
+
+class _ReadRows(beam.DoFn):
+    def __init__(self, manifest: Manifest, config: InputConfig, part: tuple[int, int]) -> None:
+        self._folder = manifest.folder
+        self._columns = manifest.columns
+        self._config = config
+        self._part = part
+
+    def process(self, group: RowGroup) -> Iterator[ImageRow | TaggedOutput]:
+        wanted = [*self._columns.values(), *self._config.carry_columns]
+        position = group.first_row
+        with FileSystems.open(group.path) as handle:
+            batches = pq.ParquetFile(handle).iter_batches(_BATCH_ROWS, row_groups=[group.index], columns=wanted)
+            for batch in batches:
+                for record in batch.to_pylist():
+                    yield from self._row(record, position)
+                    position += 1
+
+    def _row(self, record: dict[str, Any], position: int) -> Iterator[ImageRow | TaggedOutput]:
+        ours = {name: record[theirs] for name, theirs in self._columns.items()}
+        image_id, image_url = _identity(ours, position)
+        index, count = self._part
+        if slice_of(image_id, count) != index:
+            return
+        Metrics.counter("ReadManifest", "rows").inc()
+        yield TaggedOutput(READ_COUNT, 1)
+        try:
+            yield parse_row(
+                ours,
+                folder=self._folder,
+                position=position,
+                allow_local=self._config.allow_local_files,
+                carried={name: record[name] for name in self._config.carry_columns},
+            )
+        except Rejected as why:
+            why = Rejected(why.reason, f"row {position} of the manifest: {why.message}")
+            yield TaggedOutput(LEDGER, LedgerRow.rejected(image_id, image_url, "ReadManifest", why))
+
+
+def _identity(record: dict[str, Any], position: int) -> tuple[str, str | None]:
+    # A row too bad to have an id is still one row of the ledger.
+    url, given = record.get("image_url"), record.get("image_id")
+    url = url if isinstance(url, str) else None
+    if isinstance(given, str) and given.strip():
+        return given, url
+    return image_id_of(url if url and url.strip() else f"row {position}"), url
+
+
+def _first_of(rows: PCollection, what: str, key: Any) -> Split:
+    grouped = (
+        rows
+        | f"By{what}" >> beam.Map(lambda row: (key(row), row)).with_output_types(tuple[str, ImageRow])
+        | f"Group{what}" >> beam.GroupByKey()
+        | f"First{what}" >> beam.FlatMap(_first, what).with_outputs(LEDGER, main="rows")
+    )
+    return grouped.rows, grouped[LEDGER]
+
+
+def _first(keyed: tuple[str, Iterable[ImageRow]], what: str) -> Iterator[ImageRow | TaggedOutput]:
+    rows = sorted(keyed[1], key=lambda row: row.position)
+    yield rows[0]
+    for row in rows[1:]:
+        why = Rejected(
+            Reason.DUPLICATE,
+            f"row {row.position} of the manifest has the same {what.lower()} as row {rows[0].position}",
+        )
+        yield TaggedOutput(LEDGER, LedgerRow.rejected(row.image_id, row.image_url, "ReadManifest", why))
