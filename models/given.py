@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +15,7 @@ from models.handler import Expert, PerScene
 from schemas.masks import encode_mask
 from schemas.rasters import check_depth, decode_instances
 from schemas.reasons import Reason, RegionReason, Rejected
-from schemas.records import Depth, DroppedRegion, Ground, Picture, Region, Scene
-
-
-class Proposals(NamedTuple):
-    """What a region expert finds: the regions, and those it saw and did not propose."""
-
-    regions: tuple[Region, ...]
-    dropped: tuple[DroppedRegion, ...]
+from schemas.records import Depth, DroppedRegion, Ground, Picture, Proposals, Region, Scene
 
 
 def no_filter() -> Expert[float | None]:

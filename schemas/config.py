@@ -29,13 +29,20 @@ class FetchConfig(Section):
     """How pictures are read from the network."""
 
     concurrency: int = Field(32, ge=1, le=1024, description="requests under way at once in one worker")
+    per_host: int = Field(8, ge=1, le=1024, description="requests under way at once with one host, in one worker")
     connect_timeout_s: float = Field(10.0, gt=0, description="seconds to connect")
-    total_timeout_s: float = Field(30.0, gt=0, description="seconds for one file, redirects and body included")
+    total_timeout_s: float = Field(30.0, gt=0, description="seconds for one try, redirects and body included")
     max_bytes: int = Field(50_000_000, ge=1, description="largest file read, bytes")
     max_redirects: int = Field(5, ge=0, description="redirects followed, each checked like the first address")
-    retries: int = Field(3, ge=0, description="further tries after 429, 5xx and timeouts")
+    retries: int = Field(3, ge=0, description="further tries after 429, 5xx, timeouts and broken connections")
+    retry_wait_s: float = Field(0.5, ge=0, description="seconds before the first retry; doubles, with jitter, to 10")
+    max_retry_wait_s: float = Field(
+        60.0, ge=0, description="seconds waited between all tries of one file; a longer Retry-After ends them"
+    )
     honour_opt_out: bool = Field(True, description="respect X-Robots-Tag noai/noimageai/noindex and tdm-reservation")
-    contact: str = Field("", description="address or URL put into the User-Agent, for the sites we read")
+    contact: str = Field(
+        "", pattern=r"^[\x20-\x7e]*$", description="address or URL put into the User-Agent, for the sites we read"
+    )
     allow_private_hosts: tuple[str, ...] = Field((), description="host[:port] or networks exempt from the guard")
 
 
@@ -43,6 +50,9 @@ class DecodeConfig(Section):
     """Which files count as pictures."""
 
     max_pixels: int = Field(100_000_000, ge=1, description="largest picture, pixels; checked before decoding")
+    truncated: Literal["refuse", "salvage"] = Field(
+        "refuse", description="files that end early: refuse, or salvage what a JPEG still has (the rest is grey)"
+    )
     default_fov_deg: float | None = Field(
         None, gt=0, lt=180, description="horizontal field of view where nothing else is known; none: no_intrinsics"
     )
@@ -61,12 +71,29 @@ class LiftConfig(Section):
     """From depth and masks to points, frames and boxes."""
 
     min_points: int = Field(50, ge=1, description="cleaned points that a region needs")
+    min_depth: float = Field(0.3, ge=0, description="nearest depth that the maps are trusted at, metres")
+    max_depth: float = Field(10.0, gt=0, description="farthest depth that the maps are trusted at, metres")
+    max_size: float = Field(12.0, gt=0, description="longest side of a plausible object, metres")
+    default_fov_deg: float | None = Field(
+        None, gt=0, lt=180, description="horizontal field of view where nothing else is known; none: no_intrinsics"
+    )
+    min_ground_share: float = Field(
+        0.005, gt=0, le=1, description="share of the picture that labelled ground needs to define the frame"
+    )
+    find_ground: bool = Field(True, description="without usable labels, look for the ground in the depth map")
+    max_tilt_deg: float = Field(
+        75.0, gt=0, le=90, description="largest angle between the ground's normal and the picture's upward direction"
+    )
+    max_gravity_error_deg: float = Field(
+        15.0, gt=0, le=90, description="largest angle between the ground's normal and the manifest's gravity"
+    )
 
 
 class AmbiguityConfig(ExpertConfig):
     """When two captions mean the same thing, and what to do about it."""
 
     backend: str = Field("text", description="text: equal words; learned backends compare embeddings")
+    min_clarity: float = Field(0.05, ge=0, le=1, description="difference that tells two equal captions apart, 0 … 1")
     min_regions: int = Field(2, ge=1, description="regions that a picture needs to be kept")
 
 

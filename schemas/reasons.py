@@ -84,6 +84,7 @@ class RegionReason(str, Enum):
     GROUND = "ground"
     NO_CAPTION = "no_caption"
     EMPTY_MASK = "empty_mask"
+    BAD_MASK = "bad_mask"
     TOO_FEW_POINTS = "too_few_points"
     IMPLAUSIBLE_SIZE = "implausible_size"
     OUT_OF_RANGE = "out_of_range"

@@ -139,6 +139,14 @@ class DroppedRegion:
 
 
 @dataclass(frozen=True, slots=True)
+class Proposals:
+    """What a region expert finds: the regions, and those it saw and did not propose."""
+
+    regions: tuple[Region, ...]
+    dropped: tuple[DroppedRegion, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """The frame that the shapes of a scene are in.
 

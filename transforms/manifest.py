@@ -66,7 +66,7 @@ def open_manifest(location: str, config: InputConfig) -> Manifest:
     Raises:
         UserError: nothing there, not Parquet, a required column missing or of a wrong type.
     """
-    files = _matching(location)
+    files = find_parquet(location)
     groups: list[RowGroup] = []
     digest = hashlib.sha256()
     num_rows = 0
@@ -104,7 +104,12 @@ def open_manifest(location: str, config: InputConfig) -> Manifest:
     )
 
 
-def _matching(location: str) -> list[FileMetadata]:
+def find_parquet(location: str) -> list[FileMetadata]:
+    """The Parquet files at a path, in a folder or matching a glob, local or gs://, by name.
+
+    Raises:
+        UserError: there are none.
+    """
     is_glob = any(character in location for character in "*?[")
     patterns = [location] if is_glob else [FileSystems.join(location, "*.parquet"), location]
     try:

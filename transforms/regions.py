@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from models.given import Proposals
 from models.registry import handler
 from schemas.config import JobConfig
 from schemas.reasons import Reason, Rejected
-from schemas.records import Scene
+from schemas.records import Proposals, Scene
 from transforms.expert import ExpertStage
 
 

@@ -1,0 +1,42 @@
+# Every target does its own set-up: `make demo` and `make test` work on a fresh clone.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help setup setup-all demo test lint format bench lock clean
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## the core in .venv, without torch
+	@deploy/setup.sh "$(VENV)" "$(PYTHON)"
+
+setup-all: ## the core and every extra in .venv, for tests and development
+	@deploy/setup.sh "$(VENV)" "$(PYTHON)" all
+
+demo: setup ## run the job on samples/ into demo-output/ and show what came out
+	$(BIN)/spatialvlm generate --input samples/manifest.parquet --output demo-output --preset sample --overwrite
+	$(BIN)/python samples/show.py demo-output
+
+test: setup-all ## all tests
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: setup-all ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup-all ## let ruff lay out the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup-all ## every benchmark that needs no GPU
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+lock: ## write constraints.txt anew from the newest versions that setup.py allows
+	@deploy/setup.sh "$(VENV)" "$(PYTHON)" lock
+
+clean: ## remove what was built, but not the environment
+	rm -rf demo-output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

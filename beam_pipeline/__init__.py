@@ -1,0 +1,1 @@
+"""The main job: command line, configuration, graph, run record."""

@@ -1,0 +1,198 @@
+"""The command `spatialvlm`. Only what `--help` needs is imported here; the rest when a job is started."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from schemas.errors import UserError
+
+EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_TOO_MANY_FAILED = 0, 1, 2, 3
+
+app = typer.Typer(
+    name="spatialvlm",
+    help="Spatial question-answer data from pictures, at the scale of the web.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+Output = Annotated[str, typer.Option(help="Folder for the results, local or gs://.")]
+Preset = Annotated[str | None, typer.Option(help="A packaged configuration: sample, …; a wrong name prints all.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with settings, laid over the preset.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, e.g. qa.per_image=50; laid over all else. Repeatable.")
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of every random choice.", show_default="0")]
+Columns = Annotated[str | None, typer.Option(help="Names of the manifest's columns, e.g. image_url=URL,captions=TEXT.")]
+NumShards = Annotated[int | None, typer.Option(min=1, help="Files for each table and slice.", show_default="4")]
+StoreImages = Annotated[
+    bool | None,
+    typer.Option("--store-images/--no-store-images", help="Keep the pictures in scenes.", show_default="no"),
+]
+StoreDepth = Annotated[
+    bool | None,
+    typer.Option("--store-depth/--no-store-depth", help="Keep the depth maps in scenes.", show_default="no"),
+]
+Tfrecord = Annotated[
+    bool | None, typer.Option("--tfrecord/--no-tfrecord", help="Write qa_tfrecord/ too.", show_default="no")
+]
+AllowPrivateHosts = Annotated[
+    str | None, typer.Option(help="host[:port] or networks that may be fetched from though private, comma-separated.")
+]
+AllowLocalFiles = Annotated[
+    bool | None,
+    typer.Option("--allow-local-files", help="Read file:// URLs and paths outside the manifest's folder too."),
+]
+MaxFailed = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Share of failed rows above which the exit code is 3.", show_default="0.5"),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove what the output folder holds of earlier runs.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Do only what the output folder does not hold yet.")]
+Slices = Annotated[int | None, typer.Option(min=1, help="Cut the run into this many parts that commit alone.")]
+Slice = Annotated[int | None, typer.Option(min=0, help="Run only this part of --slices.")]
+SliceRows = Annotated[int, typer.Option(min=1, help="Rows in a part, where a local run is cut by itself.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, print the plan, touch nothing.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show the log messages of the job and of Beam.")]
+Manifest = Annotated[str, typer.Option("--input", help="Parquet manifest: a file, a folder or a glob, local or gs://.")]
+Scenes = Annotated[str, typer.Option("--input", help="A scenes table: OUT/scenes, a file or a glob, local or gs://.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"spatialvlm {installed('spatialvlm')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(EXIT_USAGE)
+
+
+@app.command(context_settings=_PASS_ON)
+def generate(
+    context: typer.Context,
+    input: Manifest,
+    output: Output,
+    preset: Preset = None,
+    config: ConfigFile = None,
+    set: Settings = None,
+    seed: Seed = None,
+    columns: Columns = None,
+    num_shards: NumShards = None,
+    store_images: StoreImages = None,
+    store_depth: StoreDepth = None,
+    tfrecord: Tfrecord = None,
+    allow_private_hosts: AllowPrivateHosts = None,
+    allow_local_files: AllowLocalFiles = None,
+    max_failed: MaxFailed = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    slices: Slices = None,
+    slice: Slice = None,
+    slice_rows: SliceRows = 2_000,
+    dry_run: DryRun = False,
+    verbose: Verbose = False,
+) -> None:
+    """The main job: picture URLs → scenes → questions and answers. Options of Apache Beam pass through."""
+    _start("generate", context)
+
+
+@app.command(context_settings=_PASS_ON)
+def perceive(
+    context: typer.Context,
+    input: Manifest,
+    output: Output,
+    preset: Preset = None,
+    config: ConfigFile = None,
+    set: Settings = None,
+    seed: Seed = None,
+    columns: Columns = None,
+    num_shards: NumShards = None,
+    store_images: StoreImages = None,
+    store_depth: StoreDepth = None,
+    allow_private_hosts: AllowPrivateHosts = None,
+    allow_local_files: AllowLocalFiles = None,
+    max_failed: MaxFailed = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    slices: Slices = None,
+    slice: Slice = None,
+    slice_rows: SliceRows = 2_000,
+    dry_run: DryRun = False,
+    verbose: Verbose = False,
+) -> None:
+    """The half that costs GPUs: picture URLs → scenes. Options of Apache Beam pass through."""
+    _start("perceive", context)
+
+
+@app.command(context_settings=_PASS_ON)
+def synthesize(
+    context: typer.Context,
+    input: Scenes,
+    output: Output,
+    preset: Preset = None,
+    config: ConfigFile = None,
+    set: Settings = None,
+    seed: Seed = None,
+    num_shards: NumShards = None,
+    tfrecord: Tfrecord = None,
+    max_failed: MaxFailed = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    slices: Slices = None,
+    slice: Slice = None,
+    slice_rows: SliceRows = 2_000,
+    dry_run: DryRun = False,
+    verbose: Verbose = False,
+) -> None:
+    """The half that is cheap: scenes → questions and answers. Options of Apache Beam pass through."""
+    _start("synthesize", context)
+
+
+def _start(command: str, context: typer.Context) -> None:
+    import logging
+
+    # Before Beam is imported, which warns about extras that nobody asked for.
+    logging.basicConfig(
+        level=logging.INFO if context.params["verbose"] else logging.ERROR, format="%(levelname)s %(message)s"
+    )
+    from beam_pipeline.commands import run_command
+
+    options = {name for parameter in context.command.params for name in parameter.opts}
+    raise typer.Exit(run_command(command, context.params, context.args, options))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code. Every mistake of the user's is one line and code 2."""
+    try:
+        code: Any = app(args=arguments, standalone_mode=False)
+    except UserError as error:
+        return _complain(str(error))
+    except typer.TyperException as error:
+        # Typer's own exceptions carry their text here; the base class has no message of its own.
+        return _complain(getattr(error, "format_message", error.__str__)())
+    except (typer.Abort, KeyboardInterrupt):
+        typer.echo("spatialvlm: stopped", err=True)
+        return EXIT_ERROR
+    return code if isinstance(code, int) else EXIT_OK
+
+
+def _complain(message: str) -> int:
+    typer.echo(f"spatialvlm: {' '.join(message.split())}", err=True)
+    return EXIT_USAGE
+
+
+def entry_point() -> None:
+    """The console script."""
+    sys.exit(main())

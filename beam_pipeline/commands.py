@@ -1,0 +1,171 @@
+"""What the job commands do: flags → request → job → tables on the screen → exit code."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from beam_pipeline.cli import EXIT_ERROR, EXIT_OK, EXIT_TOO_MANY_FAILED
+from beam_pipeline.configuration import load_config
+from beam_pipeline.run import Job, Request, check_output_place, execute, prepare, stage_names
+from beam_pipeline.runner import beam_options
+from schemas.errors import UserError
+from schemas.run import RunRecord
+
+log = logging.getLogger(__name__)
+
+
+def run_command(command: Any, flags: Mapping[str, Any], beam_arguments: Sequence[str], options: set[str]) -> int:
+    """Run `generate`, `perceive` or `synthesize`.
+
+    Args:
+        command: which.
+        flags: values by parameter name, None where a flag was not given.
+        beam_arguments: what was not ours.
+        options: the names of our options.
+
+    Returns:
+        The exit code: 0 done; 1 the job failed; 3 too many rows failed.
+
+    Raises:
+        UserError: something is wrong that the user can mend; nothing was run.
+    """
+    out, err = Console(), Console(stderr=True)
+    if flags["overwrite"] and flags["resume"]:
+        raise UserError("--overwrite and --resume ask for opposite things; give one")
+    if flags["slice"] is not None and flags["slices"] is None:
+        raise UserError("--slice needs --slices, the number of parts it is one of")
+    job = prepare(
+        Request(
+            command=command,
+            input=flags["input"],
+            output=flags["output"].rstrip("/") or "/",
+            config=load_config(flags["preset"], flags["config"], _tree(flags), flags["set"] or ()),
+            beam_arguments=beam_options(beam_arguments, options),
+            overwrite=flags["overwrite"],
+            resume=flags["resume"],
+            num_slices=flags["slices"],
+            only_slice=flags["slice"],
+            slice_rows=flags["slice_rows"],
+        )
+    )
+    if flags["dry_run"]:
+        check_output_place(job.request.output)
+        _print_plan(job, out)
+        return EXIT_OK
+    if not job.todo:
+        err.print(f"{job.request.output} is complete; nothing to do", highlight=False)
+    try:
+        record = execute(job, err)
+    except UserError:
+        raise
+    except Exception as error:
+        log.debug("the job failed", exc_info=True)
+        err.print(
+            f"spatialvlm: the job failed: {_last_line(error)} (--verbose shows more)", highlight=False, markup=False
+        )
+        return EXIT_ERROR
+    if record is None:
+        err.print(
+            f"{len(job.todo)} of {job.plan.num_slices} slices done; run.json comes with the last", highlight=False
+        )
+        return EXIT_OK
+    _print_run(record, job.request.output, out)
+    share = record.rows.failed / record.rows.read
+    if share > job.request.config.max_failed:
+        err.print(
+            f"spatialvlm: {share:.0%} of the rows failed, more than max_failed {job.request.config.max_failed:.0%}",
+            highlight=False,
+        )
+        return EXIT_TOO_MANY_FAILED
+    return EXIT_OK
+
+
+_FLAGS = {
+    "seed": ("seed",),
+    "num_shards": ("output", "num_shards"),
+    "store_images": ("output", "store_images"),
+    "store_depth": ("output", "store_depth"),
+    "tfrecord": ("output", "tfrecord"),
+    "allow_local_files": ("input", "allow_local_files"),
+    "max_failed": ("max_failed",),
+}
+
+
+def _tree(flags: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for flag, path in _FLAGS.items():
+        if flags.get(flag) is not None:
+            _place(tree, path, flags[flag])
+    if flags.get("columns"):
+        _place(tree, ("input", "columns"), _pairs(flags["columns"]))
+    if flags.get("allow_private_hosts"):
+        hosts = [host.strip() for host in flags["allow_private_hosts"].split(",") if host.strip()]
+        _place(tree, ("fetch", "allow_private_hosts"), hosts)
+    return tree
+
+
+def _place(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for name in path[:-1]:
+        tree = tree.setdefault(name, {})
+    tree[path[-1]] = value
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs = {}
+    for item in text.split(","):
+        ours, equals, theirs = (part.strip() for part in item.partition("="))
+        if not (ours and equals and theirs):
+            raise UserError(f"--columns: {item!r} is not of the form image_url=NAME")
+        pairs[ours] = theirs
+    return pairs
+
+
+def _print_plan(job: Job, out: Console) -> None:
+    plan = job.plan
+    lines = [
+        f"{plan.command}: {plan.input_rows:,} rows from {plan.input}",
+        f"stages: {' → '.join(stage_names(plan))}",
+        f"tables: {', '.join(plan.tables)}, in {job.request.config.output.num_shards} files each",
+        f"output: {job.request.output}",
+        f"slices: {len(job.todo)} of {plan.num_slices} to do",
+        "nothing was touched",
+    ]
+    out.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
+
+
+def _print_run(record: RunRecord, output: str, out: Console) -> None:
+    table = Table(title=f"{record.command}: {record.rows.read:,} rows", title_justify="left")
+    for name, justify in (
+        ("stage", "left"),
+        ("rows in", "right"),
+        ("rows out", "right"),
+        ("s", "right"),
+        ("refused", "left"),
+    ):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for stage in record.stages:
+        refused = ", ".join(
+            f"{outcome.rows} {outcome.reason}"
+            for outcome in record.outcomes
+            if outcome.stage == stage.name and outcome.reason
+        )
+        table.add_row(stage.name, f"{stage.rows_in:,}", f"{stage.rows_out:,}", f"{stage.seconds:.2f}", refused)
+    out.print(table)
+    rows = record.rows
+    out.print(
+        f"{rows.kept:,} kept, {rows.filtered:,} filtered, {rows.duplicate:,} duplicate, {rows.failed:,} failed; "
+        f"{rows.qa:,} question-answer pairs in {output}",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def _last_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"[:400]

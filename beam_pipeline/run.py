@@ -1,0 +1,290 @@
+"""Running a job: everything is checked first, then its slices run one after another, then it is summed up."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
+from rich.console import Console
+
+from beam_pipeline.commit import now
+from beam_pipeline.pipeline import Command, SliceJob, build
+from beam_pipeline.progress import watch
+from beam_pipeline.runner import is_local, make_runner
+from schemas.arrow import SCENES, scenes_schema
+from schemas.config import JobConfig
+from schemas.dataset import Run, open_run
+from schemas.errors import UserError
+from schemas.layout import RUN_RECORD, TABLES, Layout
+from schemas.run import RunPlan, RunRecord
+from transforms.manifest import Manifest, open_manifest
+from transforms.perceive import Perceive, stages
+from transforms.read_scenes import ScenesTable, open_scenes
+
+PACKAGES = (
+    "apache-beam",
+    "numpy",
+    "pyarrow",
+    "pydantic",
+    "scipy",
+    "pillow",
+    "pycocotools",
+    "open3d",
+    "torch",
+    "transformers",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asks for, not yet checked against the world."""
+
+    command: Command
+    input: str
+    output: str
+    config: JobConfig
+    beam_arguments: PipelineOptions
+    overwrite: bool = False
+    resume: bool = False
+    num_slices: int | None = None
+    only_slice: int | None = None
+    slice_rows: int = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request that was checked: it can be run. `todo` are the slices that are not finished yet."""
+
+    request: Request
+    source: Manifest | ScenesTable
+    plan: RunPlan
+    todo: tuple[int, ...]
+    finished: Run
+
+    def slice(self, index: int, started_at: str, progress_file: str | None) -> SliceJob:
+        """One slice of this job."""
+        carried = self.source.carried if isinstance(self.source, Manifest) else {}
+        return SliceJob(
+            command=self.request.command,
+            config=self.request.config,
+            source=self.source,
+            scenes_schema=scenes_schema(carried),
+            plan=self.plan,
+            layout=Layout(self.request.output, self.request.config.output.num_shards, index, self.plan.num_slices),
+            started_at=started_at,
+            progress_file=progress_file,
+        )
+
+
+def prepare(request: Request) -> Job:
+    """Check a request completely; nothing is written.
+
+    Raises:
+        UserError: naming what is wrong and how to mend it.
+    """
+    config = request.config
+    make_runner(request.beam_arguments)
+    source: Manifest | ScenesTable
+    if request.command == "synthesize":
+        source = open_scenes(request.input)
+        if config.output.tfrecord and not source.has_images:
+            raise UserError(
+                f"output.tfrecord: the scenes in {request.input} hold no pictures; perceive again with --store-images, "
+                "or leave out --tfrecord"
+            )
+        line = [("ReadScenes", ""), ("SynthesizeQA", "")]
+    else:
+        source = open_manifest(request.input, config.input)
+        _check_carried(source)
+        Perceive(config)
+        line = [("ReadManifest", ""), *((type(stage).__name__, _backend(stage, config)) for stage in stages(config))]
+        if request.command == "generate":
+            line.append(("SynthesizeQA", ""))
+    plan = RunPlan(
+        version=_version("spatialvlm") or "0+unknown",
+        command=request.command,
+        config=config.model_dump(mode="json"),
+        input=request.input,
+        input_fingerprint=source.fingerprint,
+        input_rows=source.num_rows,
+        num_slices=_num_slices(request, source.num_rows),
+        line=(*line, ("WriteTables", "")),
+        tables=_tables(request),
+        packages={"python": platform.python_version()}
+        | {name: version for name in PACKAGES if (version := _version(name))},
+    )
+    if request.only_slice is not None and not 0 <= request.only_slice < plan.num_slices:
+        raise UserError(
+            f"--slice: {request.only_slice} is not one of the {plan.num_slices} slices, 0 to {plan.num_slices - 1}"
+        )
+    finished = _check_output(request, plan)
+    done = {record.slice_index for record in finished.slices}
+    wanted = range(plan.num_slices) if request.only_slice is None else [request.only_slice]
+    todo = () if finished.record else tuple(index for index in wanted if index not in done)
+    return Job(request, source, plan, todo, finished)
+
+
+def execute(job: Job, console: Console) -> RunRecord | None:
+    """Run the slices that are left, one after another.
+
+    Returns:
+        The record of the run, or None when slices of it are still to be run elsewhere.
+
+    Raises:
+        UserError: the output cannot be written.
+        Exception: whatever made a pipeline fail.
+    """
+    output = job.request.output
+    _check_writable(output)
+    if job.request.overwrite:
+        clear_output(output)
+    local = is_local(job.request.beam_arguments)
+    with _progress_file(local) as marks:
+        rows = math.ceil(job.source.num_rows * len(job.todo) / job.plan.num_slices)
+        with watch(marks, rows, console) if marks else contextlib.nullcontext():
+            for index in job.todo:
+                _run_slice(job.slice(index, now(), marks), job.request.beam_arguments)
+    if job.todo and local:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(Layout(output, 1).temporary)
+    return open_run(output).record
+
+
+def _run_slice(job: SliceJob, options: PipelineOptions) -> None:
+    # Everything is importable, so there is no session to ship; shipping one would pickle the caller's.
+    options.view_as(SetupOptions).save_main_session = False
+    pipeline = beam.Pipeline(runner=make_runner(options), options=options)
+    build(pipeline, job)
+    pipeline.run().wait_until_finish()
+
+
+@contextlib.contextmanager
+def _progress_file(local: bool) -> Iterator[str | None]:
+    if not local:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="spatialvlm-") as folder:
+        yield os.path.join(folder, "progress")
+
+
+def _num_slices(request: Request, rows: int) -> int:
+    if request.num_slices is not None:
+        return request.num_slices
+    # The in-process runner holds everything between two stages in memory.
+    return math.ceil(rows / request.slice_rows) if is_local(request.beam_arguments) else 1
+
+
+def _tables(request: Request) -> tuple[str, ...]:
+    wanted = {
+        "scenes": request.command != "synthesize",
+        "qa": request.command != "perceive",
+        "qa_tfrecord": request.command != "perceive" and request.config.output.tfrecord,
+        "ledger": True,
+    }
+    return tuple(table for table in TABLES if wanted[table])
+
+
+def _backend(stage: beam.PTransform, config: JobConfig) -> str:
+    part = {
+        "SceneFilter": "scene_filter",
+        "ProposeRegions": "regions",
+        "SegmentRegions": "masks",
+        "EstimateDepth": "depth",
+        "FindGround": "ground",
+        "CaptionRegions": "captions",
+        "ResolveAmbiguity": "ambiguity",
+    }.get(type(stage).__name__)
+    return getattr(config, part).backend if part else ""
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _check_carried(manifest: Manifest) -> None:
+    for name in manifest.carried:
+        if name in SCENES.names:
+            raise UserError(f"input.carry_columns: {name!r} is already a column of scenes; rename it in the manifest")
+
+
+def _check_output(request: Request, plan: RunPlan) -> Run:
+    output = request.output
+    run = open_run(output)
+    nothing = Run(output, (), None)
+    if request.overwrite:
+        return nothing
+    if run.record is not None and not request.resume:
+        raise UserError(f"--output: {output} already holds a complete run; choose another, or --overwrite it")
+    if run.record is not None or run.slices:
+        made_by = run.record or run.slices[0].plan
+        changed = [
+            name
+            for name in ("command", "config", "input_fingerprint", "num_slices", "version")
+            if getattr(made_by, name) != getattr(plan, name)
+        ]
+        if changed and request.resume:
+            raise UserError(f"--resume: {output} was begun with another {changed[0]}; take the same, or --overwrite it")
+    if not request.resume and request.only_slice is None:
+        left = [name for name in (*TABLES, "slices") if FileSystems.exists(FileSystems.join(output, name))]
+        if left:
+            raise UserError(f"--output: {output} holds an unfinished run ({left[0]}/); --resume or --overwrite it")
+    return run
+
+
+def check_output_place(output: str) -> None:
+    """Whether an output folder could be made or written, without making it.
+
+    Raises:
+        UserError: it could not.
+    """
+    if "://" in output:
+        return
+    path = Path(output).absolute()
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    if not path.is_dir() or not os.access(path, os.W_OK | os.X_OK):
+        raise UserError(f"--output: {output} cannot be written: {path} is not a folder that you may write to")
+
+
+def _check_writable(output: str) -> None:
+    check_output_place(output)
+    probe = FileSystems.join(output, f".writable-{os.getpid()}")
+    try:
+        if "://" not in output:
+            os.makedirs(output, exist_ok=True)
+        FileSystems.create(probe).close()
+        FileSystems.delete([probe])
+    except (OSError, ValueError) as error:
+        raise UserError(f"--output: {output} cannot be written ({error!s:.200})") from error
+
+
+def clear_output(output: str) -> None:
+    """Remove what earlier runs left in an output folder: the record first, so that no reader trusts the rest."""
+    names = (RUN_RECORD, "README.md", "slices", *TABLES)
+    paths = [FileSystems.join(output, name) for name in names]
+    for path in paths:
+        # A bucket knows no folders, only names that begin alike.
+        found = [path] if FileSystems.exists(path) else []
+        if not found and "://" in path:
+            found = [item.path for item in FileSystems.match([path + "/**"])[0].metadata_list]
+        if found:
+            FileSystems.delete(found)
+
+
+def stage_names(plan: RunPlan) -> Sequence[str]:
+    """The stages of a plan with their backends, as `Name (backend)`."""
+    return [f"{name} ({backend})" if backend else name for name, backend in plan.line]

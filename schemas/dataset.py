@@ -1,0 +1,56 @@
+"""Opening a run's output: which files are finished and may be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from apache_beam.io.filesystems import FileSystems
+from pydantic import ValidationError
+
+from schemas.errors import UserError
+from schemas.layout import RUN_RECORD
+from schemas.run import RunRecord, SliceRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An output folder: its finished slices, and the run's record once all of them are there."""
+
+    root: str
+    slices: tuple[SliceRecord, ...]
+    record: RunRecord | None
+
+    def files(self, table: str) -> list[str]:
+        """The full paths of a table's finished files, in order."""
+        entries = self.record.files if self.record else [file for part in self.slices for file in part.files]
+        return [FileSystems.join(self.root, entry.path) for entry in entries if entry.table == table]
+
+
+def open_run(root: str) -> Run:
+    """Read the records in an output folder, local or gs://.
+
+    Raises:
+        UserError: a record is there and cannot be read.
+    """
+    records = []
+    for path in _matching(FileSystems.join(root, "slices", "*.json")):
+        records.append(_parsed(path, SliceRecord))
+    whole = _matching(FileSystems.join(root, RUN_RECORD))
+    return Run(root, tuple(records), _parsed(whole[0], RunRecord) if whole else None)
+
+
+def _matching(pattern: str) -> Sequence[str]:
+    try:
+        return sorted(found.path for found in FileSystems.match([pattern])[0].metadata_list)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{pattern}: {error!s:.200}") from error
+
+
+def _parsed(path: str, kind: type[RunRecord] | type[SliceRecord]) -> RunRecord | SliceRecord:
+    with FileSystems.open(path) as handle:
+        data = handle.read()
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        raise UserError(f"{path} is not a record of this project ({error.error_count()} faults)") from error

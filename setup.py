@@ -1,0 +1,85 @@
+"""Packaging. Beam ships this to workers, so it stands in setup.py and not in a table elsewhere."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+CORE = [
+    # Beam bounds numpy, pyarrow, protobuf and pillow; the bounds here are those that were tested.
+    "apache-beam>=2.77,<2.78",
+    "numpy>=1.26,<2.5",
+    "pyarrow>=17,<26",
+    "scipy>=1.11,<2",
+    "pydantic>=2.7,<3",
+    "pillow>=12.1.1,<13",
+    "pycocotools>=2.0.8,<3",
+    "open3d>=0.19,<0.21",
+    "msgspec>=0.19,<1",
+    "aiohttp>=3.11,<4",
+    "tenacity>=9,<10",
+    "google-crc32c>=1.5,<2",
+    "pyyaml>=6,<7",
+    "typer>=0.26,<1",
+    "rich>=13,<16",
+]
+GCP = ["apache-beam[gcp]>=2.77,<2.78", "google-cloud-storage>=2.18,<4"]
+MODELS = [
+    "torch>=2.6,<3",
+    "torchvision>=0.21,<1",
+    "transformers>=5,<6",
+    "open_clip_torch>=3,<4",
+    "safetensors>=0.5,<1",
+]
+TRAIN = [*MODELS, "accelerate>=1.6,<2", "peft>=0.17,<1", "datasets>=4,<6"]
+REPORT = ["plotly>=6,<7", "jinja2>=3.1,<4"]
+DEV = [
+    "pytest>=8,<10",
+    "pytest-xdist>=3.6,<4",
+    "hypothesis>=6.120,<7",
+    "ruff>=0.12,<1",
+    "mypy>=1.16,<3",
+    "types-pyyaml",
+    "types-setuptools",
+    "duckdb>=1.2,<2",
+    "pandas>=2.2,<4",
+    "tfrecord>=1.14.6,<2",
+]
+
+setup(
+    name="spatialvlm",
+    version="0.1.0",
+    description="An open data engine for spatial reasoning: SpatialVLM as a distributed Apache Beam job",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=find_packages(
+        include=[
+            name
+            for package in ("beam_pipeline", "transforms", "models", "schemas", "evaluation")
+            for name in (package, f"{package}.*")
+        ]
+    ),
+    package_data={
+        "beam_pipeline": ["presets/*.yaml"],
+        "transforms.qa": ["templates/*"],
+    },
+    install_requires=CORE,
+    extras_require={
+        "models": MODELS,
+        "train": TRAIN,
+        "gcp": GCP,
+        "report": REPORT,
+        "dev": DEV,
+        "all": sorted({*MODELS, *TRAIN, *GCP, *REPORT, *DEV}),
+    },
+    entry_points={"console_scripts": ["spatialvlm = beam_pipeline.cli:entry_point"]},
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,59 @@
+"""Perceive: the half of the line that costs GPUs, from manifest rows to scenes."""
+
+from __future__ import annotations
+
+import apache_beam as beam
+from apache_beam.pvalue import PCollection
+
+from schemas.config import JobConfig
+from transforms.ambiguity import ResolveAmbiguity
+from transforms.captions import CaptionRegions
+from transforms.decode import DecodeImages
+from transforms.depth import EstimateDepth
+from transforms.fetch import FetchImages
+from transforms.ground import FindGround
+from transforms.lift_stage import LiftTo3D
+from transforms.masks import SegmentRegions
+from transforms.regions import ProposeRegions
+from transforms.scene_filter import SceneFilter
+from transforms.scene_row import ToSceneRows
+from transforms.stage import Split
+
+
+def stages(config: JobConfig) -> list[beam.PTransform]:
+    """The line, in order. Each stage fills one part of the scene or sends it to the ledger."""
+    return [
+        FetchImages(config.fetch),
+        DecodeImages(config.decode),
+        SceneFilter(config),
+        ProposeRegions(config),
+        SegmentRegions(config),
+        EstimateDepth(config),
+        FindGround(config),
+        LiftTo3D(config),
+        CaptionRegions(config),
+        ResolveAmbiguity(config),
+    ]
+
+
+class Perceive(beam.PTransform):
+    """PCollection[ImageRow] → (PCollection[SceneRow], PCollection[LedgerRow]).
+
+    The ledger has one row for each manifest row that did not become a scene.
+
+    Raises:
+        UserError: at construction, when the config names a backend or an option that does not exist.
+    """
+
+    def __init__(self, config: JobConfig) -> None:
+        super().__init__()
+        self._stages = stages(config)
+        self._config = config
+
+    def expand(self, rows: PCollection) -> Split:
+        """Run the rows down the line."""
+        line, ledgers = rows, []
+        for stage in self._stages:
+            line, refused = line | stage
+            ledgers.append(refused)
+        return line | ToSceneRows(self._config.output), ledgers | "Refused" >> beam.Flatten()
