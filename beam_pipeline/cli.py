@@ -163,10 +163,11 @@ def synthesize(
 def _start(command: str, context: typer.Context) -> None:
     import logging
 
-    # Before Beam is imported, which warns about extras that nobody asked for.
-    logging.basicConfig(
-        level=logging.INFO if context.params["verbose"] else logging.ERROR, format="%(levelname)s %(message)s"
-    )
+    # Before Beam is imported, which warns about extras that nobody asked for. A failure of the job is told
+    # once, by this command; Beam would tell it again with every frame of its stack.
+    verbose = context.params["verbose"]
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(message)s")
+    logging.getLogger("apache_beam").setLevel(logging.INFO if verbose else logging.CRITICAL)
     from beam_pipeline.commands import run_command
 
     options = {name for parameter in context.command.params for name in parameter.opts}

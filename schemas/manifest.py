@@ -27,10 +27,10 @@ def _null_if_blank(value: Any) -> Any:
 
 
 Text = Annotated[str | None, BeforeValidator(_null_if_blank)]
-Pixels = Annotated[float | None, BeforeValidator(_null_if_nan), Field(allow_inf_nan=False)]
-FocalPixels = Annotated[float | None, BeforeValidator(_null_if_nan), Field(gt=0, allow_inf_nan=False)]
-Degrees = Annotated[float | None, BeforeValidator(_null_if_nan), Field(gt=0, lt=180, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Pixels = Annotated[Finite | None, BeforeValidator(_null_if_nan)]
+FocalPixels = Annotated[Annotated[Finite, Field(gt=0)] | None, BeforeValidator(_null_if_nan)]
+Degrees = Annotated[Annotated[Finite, Field(gt=0, lt=180)] | None, BeforeValidator(_null_if_nan)]
 
 
 class ManifestCaption(BaseModel):

@@ -33,7 +33,7 @@ def _messages() -> _Messages:
     def message(name: str, *fields: tuple[str, int, int, int, str]) -> Any:
         declared = file.message_type.add(name=name)
         for field_name, number, label, kind, type_name in fields:
-            declared.field.add(name=field_name, number=number, label=label, type=kind, type_name=type_name)
+            declared.field.add(name=field_name, number=number, label=label, type=kind, type_name=type_name or None)
         return declared
 
     many, one = field.LABEL_REPEATED, field.LABEL_OPTIONAL
