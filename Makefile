@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Compiled modules are kept, so that only the first start is slow.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup setup-all demo test lint format bench lock clean
 

@@ -13,7 +13,8 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; elif sudo -n true 2>/dev/null; the
 
 # Debian packages, by the file that shows that they are there. Open3D links against the libraries.
 missing=()
-have_library() { ldconfig -p 2>/dev/null | grep -q "$1"; }
+libraries=$(ldconfig -p 2>/dev/null || /sbin/ldconfig -p 2>/dev/null || true)
+have_library() { [[ $libraries == *"$1"* ]]; }
 have_library libusb-1.0.so.0 || missing+=(libusb-1.0-0)
 have_library libGL.so.1 || missing+=(libgl1)
 have_library libEGL.so.1 || missing+=(libegl1)
