@@ -43,6 +43,7 @@ DEV = [
     "duckdb>=1.2,<2",
     "pandas>=2.2,<4",
     "tfrecord>=1.14.6,<2",
+    "trustme>=1.2,<2",
 ]
 
 setup(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +9,6 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystem import FileMetadata
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
@@ -22,6 +19,7 @@ from schemas.ids import image_id_of, slice_of
 from schemas.manifest import COLUMNS, parse_row
 from schemas.reasons import Reason, Rejected
 from schemas.records import ImageRow, LedgerRow
+from transforms.parquet import RowGroup, find_parquet, fingerprint, read_footer, row_groups
 from transforms.stage import LEDGER, Split
 
 READ_COUNT = "read_count"
@@ -29,22 +27,11 @@ _BATCH_ROWS = 4_096
 
 
 @dataclass(frozen=True, slots=True)
-class RowGroup:
-    """A part of a manifest that one worker reads: rows `first_row` … `first_row + num_rows − 1` of the whole."""
-
-    path: str
-    index: int
-    first_row: int
-    num_rows: int
-
-
-@dataclass(frozen=True, slots=True)
 class Manifest:
     """A manifest that was looked at and found readable: where its rows are, and what its columns are called.
 
     `columns` maps our names to the manifest's; `carried` the columns to copy through to their Arrow
-    types; `fingerprint` is the SHA-256 of the files' footers, which list every column chunk with its
-    size, place and statistics.
+    types; `fingerprint` changes with the content.
     """
 
     folder: str
@@ -67,60 +54,25 @@ def open_manifest(location: str, config: InputConfig) -> Manifest:
         UserError: nothing there, not Parquet, a required column missing or of a wrong type.
     """
     files = find_parquet(location)
-    groups: list[RowGroup] = []
-    digest = hashlib.sha256()
-    num_rows = 0
-    columns: dict[str, str] = {}
-    carried: dict[str, pa.DataType] = {}
-    for number, found in enumerate(files):
-        try:
-            with FileSystems.open(found.path) as handle:
-                metadata = pq.ParquetFile(handle).metadata
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"--input: {found.path} is not a readable Parquet file ({error!s:.200})") from error
-        schema = metadata.schema.to_arrow_schema()
-        here = _columns(schema, found.path, config)
-        if number == 0:
-            columns, carried = here, {name: schema.field(name).type for name in config.carry_columns}
-        elif here != columns:
-            raise UserError(f"--input: {found.path} has other columns than {files[0].path}; run them apart")
-        footer = pa.BufferOutputStream()
-        metadata.write_metadata_file(footer)
-        digest.update(footer.getvalue())
-        for index in range(metadata.num_row_groups):
-            rows = metadata.row_group(index).num_rows
-            groups.append(RowGroup(found.path, index, num_rows, rows))
-            num_rows += rows
+    footers = [read_footer(path) for path in files]
+    schemas = [footer.schema.to_arrow_schema() for footer in footers]
+    columns = [_columns(schema, path, config) for path, schema in zip(files, schemas, strict=True)]
+    for path, here in zip(files, columns, strict=True):
+        if here != columns[0]:
+            raise UserError(f"--input: {path} has other columns than {files[0]}; run them apart")
+    groups = row_groups(zip(files, footers, strict=True))
+    num_rows = sum(group.num_rows for group in groups)
     if num_rows == 0:
         raise UserError(f"--input: {location} holds no rows")
     return Manifest(
-        folder=FileSystems.split(files[0].path)[0] or ".",
-        files=tuple(found.path for found in files),
-        row_groups=tuple(groups),
+        folder=FileSystems.split(files[0])[0] or ".",
+        files=tuple(files),
+        row_groups=groups,
         num_rows=num_rows,
-        columns=columns,
-        fingerprint=digest.hexdigest(),
-        carried=carried,
+        columns=columns[0],
+        fingerprint=fingerprint(footers),
+        carried={name: schemas[0].field(name).type for name in config.carry_columns},
     )
-
-
-def find_parquet(location: str) -> list[FileMetadata]:
-    """The Parquet files at a path, in a folder or matching a glob, local or gs://, by name.
-
-    Raises:
-        UserError: there are none.
-    """
-    is_glob = any(character in location for character in "*?[")
-    patterns = [location] if is_glob else [FileSystems.join(location, "*.parquet"), location]
-    try:
-        for pattern in patterns:
-            found = FileSystems.match([pattern])[0].metadata_list
-            files = [item for item in found if not os.path.isdir(item.path)]
-            if files:
-                return sorted(files, key=lambda item: item.path)
-    except (ValueError, OSError) as error:
-        raise UserError(f"--input: {location}: {error!s:.200} (gs:// needs spatialvlm[gcp])") from error
-    raise UserError(f"--input: no Parquet file at {location}; give a file, a folder or a glob")
 
 
 def _columns(schema: pa.Schema, path: str, config: InputConfig) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -17,7 +16,8 @@ from schemas.dataset import open_run
 from schemas.errors import UserError
 from schemas.ids import slice_of
 from schemas.records import SceneRow
-from transforms.manifest import READ_COUNT, RowGroup, find_parquet
+from transforms.manifest import READ_COUNT
+from transforms.parquet import RowGroup, find_parquet, fingerprint, read_footer, row_groups
 
 _BATCH_ROWS = 256
 _PICTURES = ("image", "depth")
@@ -43,35 +43,29 @@ def open_scenes(location: str) -> ScenesTable:
     Raises:
         UserError: nothing there, not a scenes table, or one with no rows.
     """
-    groups: list[RowGroup] = []
-    digest = hashlib.sha256()
-    num_rows, without_image = 0, 0
-    for path in _finished(location):
-        try:
-            with FileSystems.open(path) as handle:
-                metadata = pq.ParquetFile(handle).metadata
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"--input: {path} is not a readable Parquet file ({error!s:.200})") from error
-        names = metadata.schema.to_arrow_schema().names
+    files = _finished(location)
+    footers = [read_footer(path) for path in files]
+    for path, footer in zip(files, footers, strict=True):
+        names = footer.schema.to_arrow_schema().names
         missing = [name for name in SCENES.names if name not in names]
         if missing:
             raise UserError(f"--input: {path} is not a scenes table: it has no column {missing[0]!r}")
-        footer = pa.BufferOutputStream()
-        metadata.write_metadata_file(footer)
-        digest.update(footer.getvalue())
-        leaf = [metadata.schema.column(index).path for index in range(len(metadata.schema))].index("image.bytes")
-        for index in range(metadata.num_row_groups):
-            group = metadata.row_group(index)
-            groups.append(RowGroup(path, index, num_rows, group.num_rows))
-            num_rows += group.num_rows
-            without_image += group.column(leaf).statistics.null_count
+    groups = row_groups(zip(files, footers, strict=True))
+    num_rows = sum(group.num_rows for group in groups)
     if num_rows == 0:
         raise UserError(f"--input: {location} holds no scenes")
-    return ScenesTable(tuple(groups), num_rows, digest.hexdigest(), has_images=without_image == 0)
+    return ScenesTable(groups, num_rows, fingerprint(footers), has_images=all(map(_has_images, footers)))
+
+
+def _has_images(footer: pq.FileMetaData) -> bool:
+    leaf = [footer.schema.column(index).path for index in range(len(footer.schema))].index("image.bytes")
+    groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
+    statistics = [group.column(leaf).statistics for group in groups if group.num_rows]
+    return all(known is not None and known.null_count == 0 for known in statistics)
 
 
 def _finished(location: str) -> list[str]:
-    paths = [found.path for found in find_parquet(location)]
+    paths = find_parquet(location)
     root = FileSystems.split(FileSystems.split(paths[0])[0])[0]
     run = open_run(root)
     if run.record is None and not run.slices:
