@@ -44,6 +44,7 @@ DEV = [
     "pandas>=2.2,<4",
     "tfrecord>=1.14.6,<2",
     "trustme>=1.2,<2",
+    "gcp-storage-emulator>=2024.8,<2027",
 ]
 
 setup(

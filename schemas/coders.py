@@ -26,14 +26,14 @@ def _decode_other(kind: Any, value: Any) -> Any:
     raise TypeError(f"a record holds a {kind}, which has no decoding")
 
 
-class RecordCoder(coders.Coder):
+class RecordCoder(coders.Coder):  # type: ignore[misc]  # Beam has no type stubs
     """Encodes one record type. Deterministic for records whose dicts were built in a fixed order."""
 
     record: type
 
     def __init__(self) -> None:
         self._encoder = msgspec.msgpack.Encoder(enc_hook=_encode_other)
-        self._decoder = msgspec.msgpack.Decoder(self.record, dec_hook=_decode_other)
+        self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(self.record, dec_hook=_decode_other)
 
     def encode(self, value: Any) -> bytes:
         return self._encoder.encode(value)

@@ -34,7 +34,7 @@ class FetchConfig(Section):
     total_timeout_s: float = Field(30.0, gt=0, description="seconds for one try, redirects and body included")
     max_bytes: int = Field(50_000_000, ge=1, description="largest file read, bytes")
     max_redirects: int = Field(5, ge=0, description="redirects followed, each checked like the first address")
-    retries: int = Field(3, ge=0, description="further tries after 429, 5xx, timeouts and broken connections")
+    retries: int = Field(3, ge=0, le=20, description="further tries after 429, 5xx, timeouts and broken connections")
     retry_wait_s: float = Field(0.5, ge=0, description="seconds before the first retry; doubles, with jitter, to 10")
     max_retry_wait_s: float = Field(
         60.0, ge=0, description="seconds waited between all tries of one file; a longer Retry-After ends them"

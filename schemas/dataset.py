@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from apache_beam.io.filesystems import FileSystems
 from pydantic import ValidationError
 
 from schemas.errors import UserError
 from schemas.layout import RUN_RECORD
-from schemas.run import RunRecord, SliceRecord
+from schemas.run import Record, RunRecord, SliceRecord
+
+RecordT = TypeVar("RecordT", bound=Record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +36,9 @@ def open_run(root: str) -> Run:
     Raises:
         UserError: a record is there and cannot be read.
     """
-    records = []
-    for path in _matching(FileSystems.join(root, "slices", "*.json")):
-        records.append(_parsed(path, SliceRecord))
+    slices = tuple(_parsed(path, SliceRecord) for path in _matching(FileSystems.join(root, "slices", "*.json")))
     whole = _matching(FileSystems.join(root, RUN_RECORD))
-    return Run(root, tuple(records), _parsed(whole[0], RunRecord) if whole else None)
+    return Run(root, slices, _parsed(whole[0], RunRecord) if whole else None)
 
 
 def _matching(pattern: str) -> Sequence[str]:
@@ -47,7 +48,7 @@ def _matching(pattern: str) -> Sequence[str]:
         raise UserError(f"{pattern}: {error!s:.200}") from error
 
 
-def _parsed(path: str, kind: type[RunRecord] | type[SliceRecord]) -> RunRecord | SliceRecord:
+def _parsed(path: str, kind: type[RecordT]) -> RecordT:
     with FileSystems.open(path) as handle:
         data = handle.read()
     try:

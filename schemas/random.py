@@ -1,4 +1,4 @@
-"""Random numbers that depend on what is worked on, never on where or when."""
+"""Where randomness comes from: everything random derives from the job's seed, the picture and the stage."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import hashlib
 import numpy as np
 
 
-def seeded_rng(job_seed: int, image_id: str, stage: str) -> np.random.Generator:
-    """The random numbers of one stage for one picture: the same on every machine, runner and worker.
+def derived_seed(job_seed: int, image_id: str, stage: str) -> int:
+    """128 bits that depend on these three alone, so that order, retries and workers change nothing.
 
     Args:
-        job_seed: the seed of the whole job.
-        image_id: the picture's identity.
-        stage: the stage's name, so that no two stages draw the same numbers.
-
-    Returns:
-        A PCG64 generator seeded with the SHA-256 of the three.
+        job_seed: the job's seed.
+        image_id: the picture that the choices are about.
+        stage: what the choices are for; two stages of one picture draw independently.
     """
-    digest = hashlib.sha256(f"{job_seed}\x1f{image_id}\x1f{stage}".encode()).digest()
-    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
+    digest = hashlib.sha256(f"{job_seed}\n{stage}\n{image_id}".encode()).digest()
+    return int.from_bytes(digest[:16], "little")
+
+
+def seeded_rng(job_seed: int, image_id: str, stage: str) -> np.random.Generator:
+    """A generator for one picture and stage, seeded by `derived_seed`."""
+    return np.random.Generator(np.random.PCG64(derived_seed(job_seed, image_id, stage)))

@@ -163,3 +163,14 @@ def truth() -> dict[str, dict[str, Any]]:
     """Exact truth of the eight sample rooms, by image_id."""
     lines = (ROOT / "tests" / "data" / "rooms_truth.jsonl").read_text().splitlines()
     return {room["scene_id"]: room for room in map(json.loads, lines)}
+
+
+@pytest.fixture(scope="session")
+def sample_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of the whole job on the sample rooms; tests only read it."""
+    from beam_pipeline.cli import main
+
+    output = tmp_path_factory.mktemp("job") / "run"
+    arguments = ["generate", "--input", str(SAMPLES / "manifest.parquet"), "--output", str(output)]
+    assert main([*arguments, "--preset", "sample"]) == 0
+    return output

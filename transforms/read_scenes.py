@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -66,12 +67,11 @@ def _has_images(footer: pq.FileMetaData) -> bool:
 
 def _finished(location: str) -> list[str]:
     paths = find_parquet(location)
-    root = FileSystems.split(FileSystems.split(paths[0])[0])[0]
-    run = open_run(root)
+    run = open_run(FileSystems.split(FileSystems.split(paths[0])[0])[0])
     if run.record is None and not run.slices:
         return paths
-    finished = set(run.files("scenes"))
-    return [path for path in paths if path in finished]
+    finished = {posixpath.basename(path) for path in run.files("scenes")}
+    return [path for path in paths if posixpath.basename(path) in finished]
 
 
 class ReadScenes(beam.PTransform):

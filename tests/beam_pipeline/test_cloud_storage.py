@@ -1,0 +1,65 @@
+"""The same job with everything in a bucket, against a storage emulator on loopback."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gcp_storage_emulator.server import create_server
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+
+from tests.conftest import ROOT, SAMPLES
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")
+    server.start()
+    yield f"http://127.0.0.1:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def bucket(endpoint: str) -> storage.Bucket:
+    client = storage.Client(
+        project="test", credentials=AnonymousCredentials(), client_options={"api_endpoint": endpoint}
+    )
+    bucket = client.bucket("bucket")
+    for path in SAMPLES.rglob("*"):
+        if path.suffix in (".jpg", ".png", ".parquet"):
+            bucket.blob(f"in/{path.relative_to(SAMPLES)}").upload_from_filename(str(path))
+    return bucket
+
+
+def generate(endpoint: str, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "beam_pipeline", "--input", "gs://bucket/in/manifest.parquet"]
+    command += ["--output", "gs://bucket/out/run", "--preset", "sample", "--no_auth", *more]
+    environment = os.environ | {"STORAGE_EMULATOR_HOST": endpoint, "GOOGLE_CLOUD_PROJECT": "test"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_from_bucket_to_bucket(endpoint: str, bucket: storage.Bucket, sample_run: Path) -> None:
+    done = generate(endpoint)
+    assert done.returncode == 0, done.stderr
+    written = {blob.name.removeprefix("out/run/"): blob for blob in bucket.list_blobs(prefix="out/run/")}
+    expected = {str(path.relative_to(sample_run)) for path in sample_run.rglob("*") if path.is_file()}
+    assert set(written) == expected
+    # The ledger's messages name the places that were looked at, and run.json the input and the times.
+    for name in sorted(name for name in expected if not name.startswith(("ledger/", "run.json"))):
+        assert written[name].download_as_bytes() == (sample_run / name).read_bytes(), name
+
+
+def test_overwriting_leaves_nothing_of_the_old_run(endpoint: str, bucket: storage.Bucket) -> None:
+    assert generate(endpoint, "--overwrite", "--num-shards", "2", "--no-tfrecord").returncode == 0
+    names = sorted(blob.name.removeprefix("out/run/") for blob in bucket.list_blobs(prefix="out/run/"))
+    tables = [f"{table}/part-0000{n}-of-00002.parquet" for table in ("ledger", "qa", "scenes") for n in range(2)]
+    assert names == sorted([*tables, "run.json", "README.md"])
