@@ -89,7 +89,6 @@ class RegionReason(str, Enum):
     IMPLAUSIBLE_SIZE = "implausible_size"
     OUT_OF_RANGE = "out_of_range"
     AMBIGUOUS = "ambiguous"
-    TOO_MANY = "too_many"
 
 
 class Rejected(Exception):
