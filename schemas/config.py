@@ -82,7 +82,10 @@ class LiftConfig(Section):
     )
     find_ground: bool = Field(True, description="without usable labels, look for the ground in the depth map")
     max_tilt_deg: float = Field(
-        75.0, gt=0, le=90, description="largest angle between the ground's normal and the picture's upward direction"
+        75.0, gt=0, le=90, description="largest angle of labelled ground's normal to the picture's upward direction"
+    )
+    max_tilt_unlabelled_deg: float = Field(
+        50.0, gt=0, le=90, description="the same for ground found without labels, which a wall must not pass for"
     )
     max_gravity_error_deg: float = Field(
         15.0, gt=0, le=90, description="largest angle between the ground's normal and the manifest's gravity"

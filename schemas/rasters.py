@@ -3,56 +3,66 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+import struct
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from schemas.reasons import Reason, Rejected
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_COLOURS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
+_DEPTH = ("16-bit grey",)
+_INSTANCES = ("8-bit grey", "16-bit grey", *(f"{bits}-bit palette" for bits in (8, 4, 2, 1)), "1-bit grey")
 
 
 def check_depth(data: bytes, width: int, height: int) -> bytes:
-    """A sensor's depth map, if it fits a picture of `width` × `height` pixels.
-
-    Args:
-        data: a 16-bit single-channel PNG, planar z in millimetres, 0 = unknown.
-
-    Returns:
-        The same bytes.
+    """A sensor's depth map unchanged, if it is one that `decode_depth` reads.
 
     Raises:
-        Rejected: `bad_depth`, saying what was found and what was expected.
+        Rejected: as `decode_depth`.
     """
-    with _opened(data, Reason.BAD_DEPTH, "depth_url") as image:
-        if image.format != "PNG" or image.mode not in _SIXTEEN_BIT:
-            raise Rejected(
-                Reason.BAD_DEPTH, f"depth_url: {image.format} of mode {image.mode}; expected a 16-bit grey PNG in mm"
-            )
-        _check_size(image, width, height, Reason.BAD_DEPTH, "depth_url")
-        if not _pixels(image, Reason.BAD_DEPTH, "depth_url").any():
-            raise Rejected(Reason.BAD_DEPTH, "depth_url: every pixel is 0, that is unknown")
+    decode_depth(data, width, height)
     return data
 
 
-def decode_depth(png: bytes) -> NDArray[np.float32]:
-    """A stored depth map as (H, W) float32 metres, planar z, 0 = unknown.
+def decode_depth(png: bytes, width: int, height: int) -> NDArray[np.float32]:
+    """A depth map in metres.
+
+    Args:
+        png: 16-bit grey, planar z in millimetres, 0 = unknown.
+        width: of the upright picture, which the map must share, pixels.
+        height: likewise.
+
+    Returns:
+        (H, W) float32 metres, column-major in memory (the order of mask pixels), 0 = unknown.
 
     Raises:
-        Rejected: `bad_depth` for bytes that are no 16-bit picture.
+        Rejected: `bad_depth`, saying what was found and what was expected; also when no pixel is known.
     """
-    with _opened(png, Reason.BAD_DEPTH, "depth") as image:
-        return _pixels(image, Reason.BAD_DEPTH, "depth").astype(np.float32) * np.float32(0.001)
+    millimetres = _pixels(png, "depth_url", _DEPTH, width, height, Reason.BAD_DEPTH)
+    if not millimetres.any():
+        raise Rejected(Reason.BAD_DEPTH, "depth_url: every pixel is 0 (unknown)")
+    return np.asfortranarray(millimetres, dtype=np.float32) * np.float32(0.001)
 
 
-def encode_depth(depth_m: NDArray[np.float32]) -> bytes:
+def decode_instances(data: bytes, width: int, height: int) -> NDArray[np.uint16]:
+    """Instance ids for a picture of `width` × `height` pixels, as (H, W) uint16; 0 = background.
+
+    Args:
+        data: a PNG, 8- or 16-bit grey, or with a palette, whose indices count and whose colours do not.
+        width: of the upright picture, pixels.
+        height: likewise.
+
+    Raises:
+        Rejected: `bad_instances`, saying what was found and what was expected.
+    """
+    return _pixels(data, "instances_url", _INSTANCES, width, height, Reason.BAD_INSTANCES).astype(np.uint16)
+
+
+def encode_depth(depth_m: NDArray[np.floating]) -> bytes:
     """(H, W) metres as 16-bit PNG in millimetres; unknown, negative and beyond 65.535 m become 0."""
-    from PIL import Image
-
     millimetres = np.round(np.nan_to_num(depth_m, nan=0.0, posinf=0.0, neginf=0.0) * 1000.0)
     millimetres[(millimetres < 0) | (millimetres > 65_535)] = 0
     buffer = io.BytesIO()
@@ -60,41 +70,38 @@ def encode_depth(depth_m: NDArray[np.float32]) -> bytes:
     return buffer.getvalue()
 
 
-def decode_instances(data: bytes, width: int, height: int) -> NDArray[np.uint16]:
-    """Instance ids for a picture of `width` × `height` pixels, as (H, W) uint16; 0 = background.
-
-    Args:
-        data: an 8-bit grey, palette (the indices count) or 16-bit grey PNG.
+def check_sums(png: bytes) -> None:
+    """Verify the checksums of a PNG, which Pillow leaves out when it decodes and other readers insist on.
 
     Raises:
-        Rejected: `bad_instances`, saying what was found and what was expected.
+        Exception: one does not match, or the file ends early; the type is Pillow's choice.
     """
-    with _opened(data, Reason.BAD_INSTANCES, "instances_url") as image:
-        if image.format != "PNG" or image.mode not in ("L", "P", "1", *_SIXTEEN_BIT):
-            raise Rejected(
-                Reason.BAD_INSTANCES,
-                f"instances_url: {image.format} of mode {image.mode}; expected an 8-bit grey or palette PNG of ids",
-            )
-        _check_size(image, width, height, Reason.BAD_INSTANCES, "instances_url")
-        return _pixels(image, Reason.BAD_INSTANCES, "instances_url").astype(np.uint16)
+    with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
+        image.verify()
 
 
-def _opened(data: bytes, reason: Reason, column: str) -> Image.Image:
-    from PIL import Image
-
+def _pixels(
+    data: bytes, column: str, kinds: tuple[str, ...], width: int, height: int, reason: Reason
+) -> NDArray[np.generic]:
+    """The pixels of a PNG that must be of one of `kinds` and of the picture's size."""
+    wanted = f"{kinds[0]} PNG of {width}x{height}"
+    found = _png_header(data)
+    if found is None:
+        raise Rejected(reason, f"{column}: expected {wanted}, found no PNG ({len(data)} bytes)")
+    kind, size = found
+    if kind not in kinds or size != (width, height):
+        raise Rejected(reason, f"{column}: expected {wanted}, found {kind} PNG of {size[0]}x{size[1]}")
     try:
-        return Image.open(io.BytesIO(data))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise Rejected(reason, f"{column}: not a readable PNG ({len(data)} bytes)") from error
+        check_sums(data)
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            return np.asarray(image)
+    except Exception as error:  # readers of damaged files raise whatever the damage leads them to
+        raise Rejected(reason, f"{column}: truncated or damaged PNG: {error}") from error
 
 
-def _check_size(image: Image.Image, width: int, height: int, reason: Reason, column: str) -> None:
-    if image.size != (width, height):
-        raise Rejected(reason, f"{column}: {image.width}x{image.height} pixels, but the picture has {width}x{height}")
-
-
-def _pixels(image: Image.Image, reason: Reason, column: str) -> NDArray[np.generic]:
-    try:
-        return np.asarray(image)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise Rejected(reason, f"{column}: the PNG is damaged ({error!s:.100})") from error
+def _png_header(data: bytes) -> tuple[str, tuple[int, int]] | None:
+    """What the IHDR chunk says: kind, and (width, height) in pixels; None when this is no PNG."""
+    if len(data) < 33 or not data.startswith(_PNG_SIGNATURE):
+        return None
+    width, height, bits, colour = struct.unpack(">IIBB", data[16:26])
+    return f"{bits}-bit {_PNG_COLOURS.get(colour, 'unknown')}", (width, height)

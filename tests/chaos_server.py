@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -74,6 +75,7 @@ BEHAVIOURS = (
     Behaviour("cmyk_jpeg"),
     Behaviour("animated_gif"),
     Behaviour("exif_rotated"),
+    Behaviour("long_policy"),
     Behaviour("international", template="http://größe{n}.test:{port}/international/{n}/Küche 2%20b.jpg?q=日本"),
     Behaviour("error_then_good"),
     Behaviour("busy_then_good"),
@@ -87,6 +89,7 @@ BEHAVIOURS = (
     Behaviour("forbidden", Reason.HTTP_ERROR, True),
     Behaviour("unauthorized", Reason.HTTP_ERROR, True),
     Behaviour("legal", Reason.HTTP_ERROR, True),
+    Behaviour("strange_status", Reason.HTTP_ERROR, True),
     Behaviour("always_error", Reason.HTTP_ERROR, False),
     Behaviour("busy_for_an_hour", Reason.HTTP_ERROR, False),
     Behaviour("closed_port", Reason.HTTP_ERROR, False, f"http://site{{n}}.test:{_CLOSED_PORT}/{{n}}"),
@@ -98,7 +101,7 @@ BEHAVIOURS = (
     Behaviour("not_http", Reason.HTTP_ERROR, True),
     Behaviour("long_header", Reason.HTTP_ERROR, True),
     Behaviour("many_headers", Reason.HTTP_ERROR, True),
-    Behaviour("bad_certificate", Reason.HTTP_ERROR, True, "https://site{n}.test:{tls_port}/good/{n}"),
+    Behaviour("bad_certificate", Reason.HTTP_ERROR, False, "https://site{n}.test:{tls_port}/good/{n}"),
     Behaviour("slow_headers", Reason.TIMEOUT, False),
     Behaviour("slow_body", Reason.TIMEOUT, False),
     Behaviour("endless_body", Reason.TOO_MANY_BYTES, True),
@@ -150,9 +153,10 @@ def running() -> Iterator[Address]:
 class Reply:
     """The server's end of one request: `visit` counts the requests for this path, from 1."""
 
-    def __init__(self, path: str, visit: int, port: int, writer: asyncio.StreamWriter) -> None:
-        self.path = path
-        self.visit = visit
+    def __init__(self, head: str, port: int, writer: asyncio.StreamWriter) -> None:
+        self.head = head
+        self.path = head.split(" ", 2)[1]
+        self.visit = 1
         self.port = port
         self.writer = writer
         self.keep_alive = True
@@ -319,6 +323,16 @@ async def unauthorized(reply: Reply) -> None:
 @_behaviour
 async def legal(reply: Reply) -> None:
     await reply.send(b"", "451 Unavailable For Legal Reasons")
+
+
+@_behaviour
+async def strange_status(reply: Reply) -> None:
+    await reply.send(b"", "999 Request Denied")
+
+
+@_behaviour
+async def long_policy(reply: Reply) -> None:
+    await reply.send(photo(), Content_Security_Policy="img-src https://cdn.test; " * 700)
 
 
 @_behaviour
@@ -510,8 +524,39 @@ async def huge_png(reply: Reply) -> None:
 
 @_behaviour
 async def echo(reply: Reply) -> None:
-    """The path, as it came: for looking at what was sent."""
-    await reply.send(reply.path.encode())
+    """The head of the request, for looking at what was sent."""
+    await reply.send(reply.head.encode(), Set_Cookie="id=1")
+
+
+@_behaviour
+async def raw(reply: Reply) -> None:
+    """Whatever bytes the path holds in hexadecimal, instead of an answer."""
+    await reply.raw(bytes.fromhex(reply.path.split("/")[2]))
+    reply.keep_alive = False
+
+
+@_behaviour
+async def busy_at_first(reply: Reply) -> None:
+    """Refuses everybody for a second after its first visitor, and says for how long."""
+    host = reply.path.split("/")[2]
+    opens = _OPENS.setdefault(host, time.monotonic() + 1)
+    await (good(reply) if time.monotonic() >= opens else reply.send(b"", "429 Too Many Requests", Retry_After="1"))
+
+
+@_behaviour
+async def crowd(reply: Reply) -> None:
+    """Takes 50 ms and answers with how many of its kind were under way at once, so far."""
+    _CROWD["now"] += 1
+    _CROWD["most"] = max(_CROWD["most"], _CROWD["now"])
+    await asyncio.sleep(0.05)
+    _CROWD["now"] -= 1
+    await reply.send(str(_CROWD["most"]).encode())
+    if not _CROWD["now"]:
+        _CROWD["most"] = 0
+
+
+_OPENS: dict[str, float] = {}
+_CROWD: Counter[str] = Counter()
 
 
 async def serve() -> None:
@@ -522,13 +567,14 @@ async def serve() -> None:
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         counts["_connections"] += 1
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
+        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):  # the last: shutting down
             keep_alive = True
             while keep_alive:
-                path = (await reader.readuntil(b"\r\n\r\n")).split(b" ", 2)[1].decode()
-                visits[path] += 1
-                reply = Reply(path, visits[path], port, writer)
-                name = path.split("/")[1]
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                reply = Reply(head, port, writer)
+                visits[reply.path] += 1
+                reply.visit = visits[reply.path]
+                name = reply.path.split("/")[1]
                 if name in ("_trapped", "_connections"):
                     await reply.send(str(counts[name]).encode())
                 else:
@@ -543,7 +589,7 @@ async def serve() -> None:
 
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("*.test", "127.0.0.1").configure_cert(context)
+    authority.issue_cert("tls.test").configure_cert(context)
     with tempfile.TemporaryDirectory() as folder:
         ca_file = Path(folder) / "ca.pem"
         authority.cert_pem.write_to_path(ca_file)

@@ -1,4 +1,4 @@
-"""From the bytes of a file to an upright picture that is known to decode, and the checks of depth and instance maps.
+"""From the bytes of a file to an upright picture that is known to decode.
 
 The pixel frame of everything that belongs to a picture (intrinsics, depth, instances) is that of the picture
 as it is stored here: after its EXIF orientation has been applied.
@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
 
 from schemas.config import DecodeConfig
+from schemas.rasters import check_sums
 from schemas.reasons import Reason, Rejected
 from schemas.records import Files, ImageRow, Picture
 from transforms.intrinsics import resolve
@@ -29,7 +28,6 @@ _KEPT = {"JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "WEBP": "webp"}
 _LOSSLESS = frozenset({"PNG", "GIF", "BMP", "DIB", "TIFF"})
 _JPEG_END = b"\xff\xd9"
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_COLOURS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
 _UPRIGHT_BY = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -77,42 +75,6 @@ def decode(files: Files, row: ImageRow, config: DecodeConfig) -> Picture:
         data, kind = _encoded(upright, lossless=_is_lossless(files.image, image))
         size = upright.size
     return Picture(data, kind, *size, hashlib.sha256(files.image).hexdigest(), resolve(row, exif, *size))
-
-
-def decode_depth(data: bytes, width: int, height: int) -> bytes:
-    """Check a depth map: a 16-bit grey PNG of the picture's size, planar z in millimetres, 0 = unknown.
-
-    Args:
-        data: the file.
-        width, height: of the upright picture, in pixels.
-
-    Returns:
-        The file, unchanged.
-
-    Raises:
-        Rejected: `bad_depth`; the message says what was found and what was expected.
-    """
-    depth_mm = _map(data, "depth_url", ("16-bit grey",), width, height, Reason.BAD_DEPTH)
-    if not depth_mm.any():
-        raise Rejected(Reason.BAD_DEPTH, "depth_url: every pixel is 0 (unknown)")
-    return data
-
-
-def decode_instances(data: bytes, width: int, height: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """The instance ids of a picture's pixels; 0 = background.
-
-    Args:
-        data: a PNG, 8-bit or 16-bit grey, or with a palette, whose indices count and whose colours do not.
-        width, height: of the upright picture, in pixels.
-
-    Returns:
-        (height, width) uint8 or uint16.
-
-    Raises:
-        Rejected: `bad_instances`; the message says what was found and what was expected.
-    """
-    kinds = ("8-bit grey", "16-bit grey", *(f"{bits}-bit palette" for bits in (1, 2, 4, 8)))
-    return _map(data, "instances_url", kinds, width, height, Reason.BAD_INSTANCES)
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
@@ -202,7 +164,7 @@ def _load(image: Image.Image, data: bytes) -> None:
     try:
         image.load()
         if image.format == "PNG":
-            _check_sums(data)
+            check_sums(data)
     except MemoryError as error:
         width, height = image.size
         raise Rejected(Reason.OUT_OF_MEMORY, f"image_url: no memory for {width}×{height} pixels") from error
@@ -265,36 +227,3 @@ def _encoded(image: Image.Image, *, lossless: bool) -> tuple[bytes, str]:
         return buffer.getvalue(), "png"
     image.save(buffer, "JPEG", quality=95, subsampling=0)
     return buffer.getvalue(), "jpeg"
-
-
-def _map(
-    data: bytes, column: str, kinds: tuple[str, ...], width: int, height: int, reason: Reason
-) -> NDArray[np.uint8]:
-    """The pixels of a PNG that must be of one of `kinds` and of the picture's size."""
-    wanted = f"{kinds[0]} PNG of {width}×{height}"
-    found = _png_header(data)
-    if found is None:
-        raise Rejected(reason, f"{column}: expected {wanted}, found {_looks_like(data)}")
-    kind, size = found
-    if kind not in kinds or size != (width, height):
-        raise Rejected(reason, f"{column}: expected {wanted}, found {kind} PNG of {size[0]}×{size[1]}")
-    try:
-        _check_sums(data)
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            return np.asarray(image)
-    except Exception as error:  # as in _open
-        raise Rejected(reason, f"{column}: truncated or damaged PNG: {error}") from error
-
-
-def _check_sums(png: bytes) -> None:
-    # Pillow decodes pixels without looking at their checksum; other readers refuse the file for it.
-    with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
-        image.verify()
-
-
-def _png_header(data: bytes) -> tuple[str, tuple[int, int]] | None:
-    """What the IHDR chunk says: kind, and (width, height) in pixels; None when this is no PNG."""
-    if len(data) < 33 or not data.startswith(_PNG_SIGNATURE):
-        return None
-    width, height, bits, colour = struct.unpack(">IIBB", data[16:26])
-    return f"{bits}-bit {_PNG_COLOURS.get(colour, 'unknown')}", (width, height)

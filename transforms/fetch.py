@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 
 import apache_beam as beam
@@ -14,16 +14,29 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
 from schemas.config import FetchConfig
+from schemas.errors import UserError
 from schemas.records import Files, ImageRow, Scene
 from transforms.fetching.fetcher import Fetcher
+from transforms.fetching.guard import Guard
 from transforms.stage import LEDGER, Desk, Split, split
+
+# Rows in hand for each that is being read: while one waits for a slow host, others must be there to go on with.
+_ROWS_IN_HAND = 4
 
 
 class FetchImages(beam.PTransform):
-    """PCollection[ImageRow] → (PCollection[Scene], PCollection[LedgerRow]); fills `Scene.files`."""
+    """PCollection[ImageRow] → (PCollection[Scene], PCollection[LedgerRow]); fills `Scene.files`.
+
+    Raises:
+        UserError: at construction, when an entry of `allow_private_hosts` cannot be read.
+    """
 
     def __init__(self, config: FetchConfig) -> None:
         super().__init__()
+        try:
+            Guard(config.allow_private_hosts)
+        except ValueError as error:
+            raise UserError(f"fetch.{error}") from error
         self._config = config
 
     def expand(self, rows: PCollection) -> Split:
@@ -34,43 +47,77 @@ class FetchImages(beam.PTransform):
 @dataclass(frozen=True, slots=True)
 class _UnderWay:
     scene: Scene
-    files: Future[Files]
     start: float
 
 
 class _Fetch(beam.DoFn):
-    """Keeps `concurrency` rows under way within a bundle and passes them on in the order they came."""
+    """Keeps rows under way within a bundle and passes each on when it is there."""
 
     def __init__(self, stage: str, config: FetchConfig) -> None:
         self._config = config
         self._desk = Desk(stage)
 
     def setup(self) -> None:
-        self._fetcher = Fetcher(self._config)
+        self._fetcher = acquire(self._config)
 
     def start_bundle(self) -> None:
-        self._queue: deque[_UnderWay] = deque()
+        self._under_way: dict[Future[Files], _UnderWay] = {}
 
     def process(self, row: ImageRow) -> Iterator[Scene | TaggedOutput]:
-        while self._queue and (len(self._queue) >= self._config.concurrency or self._queue[0].files.done()):
-            yield self._finish(self._queue.popleft())
-        self._queue.append(_UnderWay(Scene(row), self._fetcher.submit(row), time.perf_counter()))
+        if len(self._under_way) >= self._config.concurrency * _ROWS_IN_HAND:
+            yield from self._finished()
+        self._under_way[self._fetcher.submit(row)] = _UnderWay(Scene(row), time.perf_counter())
 
     def finish_bundle(self) -> Iterator[WindowedValue | TaggedOutput]:
-        while self._queue:
-            result = self._finish(self._queue.popleft())
-            if isinstance(result, TaggedOutput):
-                yield TaggedOutput(result.tag, _in_global_window(result.value))
-            else:
-                yield _in_global_window(result)
+        while self._under_way:
+            for result in self._finished():
+                if isinstance(result, TaggedOutput):
+                    yield TaggedOutput(result.tag, _in_global_window(result.value))
+                else:
+                    yield _in_global_window(result)
 
     def teardown(self) -> None:
-        self._fetcher.close()
+        release(self._config)
 
-    def _finish(self, under_way: _UnderWay) -> Scene | TaggedOutput:
+    def _finished(self) -> Iterable[Scene | TaggedOutput]:
+        """What is there, as soon as anything is."""
+        done, _ = wait(self._under_way, return_when=FIRST_COMPLETED)
+        return [self._settle(files, self._under_way.pop(files)) for files in done]
+
+    def _settle(self, files: Future[Files], under_way: _UnderWay) -> Scene | TaggedOutput:
         return self._desk.settle(
-            under_way.scene, lambda: replace(under_way.scene, files=under_way.files.result()), start=under_way.start
+            under_way.scene, lambda: replace(under_way.scene, files=files.result()), start=under_way.start
         )
+
+
+@dataclass(slots=True)
+class _Shared:
+    fetcher: Fetcher
+    users: int = 0
+
+
+_lock = threading.Lock()
+_fetchers: dict[FetchConfig, _Shared] = {}
+
+
+def acquire(config: FetchConfig) -> Fetcher:
+    """The one fetcher of this process for a config, so that its limits hold for all threads of a worker together."""
+    with _lock:
+        shared = _fetchers.get(config)
+        if shared is None:
+            shared = _fetchers[config] = _Shared(Fetcher(config))
+        shared.users += 1
+        return shared.fetcher
+
+
+def release(config: FetchConfig) -> None:
+    """Give an acquired fetcher back; the last to do so closes it."""
+    with _lock:
+        shared = _fetchers[config]
+        shared.users -= 1
+        if not shared.users:
+            del _fetchers[config]
+            shared.fetcher.close()
 
 
 def _in_global_window(value: object) -> WindowedValue:

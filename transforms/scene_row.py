@@ -60,7 +60,7 @@ def scene_row(scene: Scene, config: OutputConfig) -> SceneRow:
         canonical=frame.canonical,
         world_from_camera=None if pose is None else tuple(pose.reshape(16).tolist()),
         camera_height_m=None if frame.camera_height_m is None else round(float(frame.camera_height_m), _MICROMETRES),
-        ground_source=frame.ground_source,
+        ground_source=f"{frame.ground_source}: {frame.cause}" if frame.cause else frame.ground_source,
         ground_kind=frame.ground_kind,
         depth_source=depth.source,
         regions=tuple(_region_row(region) for region in scene.regions),

@@ -3,11 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import apache_beam as beam
+import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
 from schemas.config import FetchConfig
+from schemas.errors import UserError
 from tests.conftest import make_row, run_pipeline
-from transforms.fetch import FetchImages
+from transforms.fetch import FetchImages, acquire, release
 
 
 def test_local_files_and_a_missing_one(tmp_path: Path) -> None:
@@ -38,3 +40,21 @@ def test_more_rows_than_are_fetched_at_once(tmp_path: Path) -> None:
         scenes, ledger = pipeline | beam.Create(rows) | FetchImages(FetchConfig(concurrency=4))
         assert_that(scenes | "C" >> beam.combiners.Count.Globally(), equal_to([40]), label="kept")
         assert_that(ledger | "L" >> beam.combiners.Count.Globally(), equal_to([20]), label="lost")
+
+
+def test_one_fetcher_for_all_threads_of_a_process() -> None:
+    config = FetchConfig(concurrency=3)
+    first, second, other = acquire(config), acquire(FetchConfig(concurrency=3)), acquire(FetchConfig(concurrency=5))
+    assert first is second is not other
+    release(config)
+    assert acquire(config) is first
+    release(config)
+    release(config)
+    with pytest.raises(RuntimeError, match="closed"):
+        first.submit(make_row())
+    release(FetchConfig(concurrency=5))
+
+
+def test_an_exemption_that_cannot_be_read_is_told_before_anything_runs() -> None:
+    with pytest.raises(UserError, match=r"fetch\.allow_private_hosts: 'http://x' is neither"):
+        FetchImages(FetchConfig(allow_private_hosts=("http://x",)))

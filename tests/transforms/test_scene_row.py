@@ -57,6 +57,7 @@ def test_not_canonical() -> None:
     )
     assert (row.canonical, row.world_from_camera, row.camera_height_m) == (False, None, None)
     assert (row.regions[0].yaw, row.regions[0].obb_size) == (None, None)
+    assert row.ground_source == "none: no ground in view"
 
 
 @pytest.mark.parametrize("part", ["picture", "frame", "depth", "regions", "gaps_m"])
