@@ -8,6 +8,8 @@ _ABOUT = {
     "scenes": "one row for each picture kept: camera, frame, regions with captions, masks and 3D boxes",
     "qa": "one row for each question-answer pair",
     "qa_tfrecord": "one tf.train.Example for each picture, with the picture and its questions",
+    "qa_llava": "conversations as LLaVA's training JSON has them",
+    "qa_messages": "conversations in the chat layout, as JSON lines",
     "ledger": "one row for each input row: kept, filtered, duplicate or failed, and why",
 }
 
@@ -15,7 +17,7 @@ _ABOUT = {
 def dataset_card(record: RunRecord) -> str:
     """The card of a finished run, as Markdown with a Hugging Face header."""
     rows = {table: sum(file.rows for file in record.files if file.table == table) for table in record.tables}
-    tables = [table for table in record.tables if table != "qa_tfrecord"]
+    tables = [table for table in record.tables if table in ("scenes", "qa", "ledger")]
     default = "qa" if "qa" in tables else "scenes"
     configs = "\n".join(
         f"- config_name: {table}\n  data_files: {table}/*.parquet" + ("\n  default: true" if table == default else "")

@@ -42,6 +42,14 @@ StoreDepth = Annotated[
 Tfrecord = Annotated[
     bool | None, typer.Option("--tfrecord/--no-tfrecord", help="Write qa_tfrecord/ too.", show_default="no")
 ]
+Format = Annotated[
+    list[str] | None,
+    typer.Option("--format", help="Write the questions as llava (JSON) or messages (JSON lines) too. Repeatable."),
+]
+Turns = Annotated[
+    int | None,
+    typer.Option(min=0, help="Question-answer pairs in a conversation of --format; 0: all.", show_default="1"),
+]
 AllowPrivateHosts = Annotated[
     str | None, typer.Option(help="host[:port] or networks that may be fetched from though private, comma-separated.")
 ]
@@ -93,6 +101,8 @@ def generate(
     store_images: StoreImages = None,
     store_depth: StoreDepth = None,
     tfrecord: Tfrecord = None,
+    format: Format = None,
+    turns: Turns = None,
     allow_private_hosts: AllowPrivateHosts = None,
     allow_local_files: AllowLocalFiles = None,
     max_failed: MaxFailed = None,
@@ -147,6 +157,8 @@ def synthesize(
     seed: Seed = None,
     num_shards: NumShards = None,
     tfrecord: Tfrecord = None,
+    format: Format = None,
+    turns: Turns = None,
     max_failed: MaxFailed = None,
     overwrite: Overwrite = False,
     resume: Resume = False,

@@ -91,6 +91,8 @@ _FLAGS = {
     "store_images": ("output", "store_images"),
     "store_depth": ("output", "store_depth"),
     "tfrecord": ("output", "tfrecord"),
+    "format": ("output", "formats"),
+    "turns": ("output", "turns"),
     "allow_local_files": ("input", "allow_local_files"),
     "max_failed": ("max_failed",),
 }
@@ -99,7 +101,7 @@ _FLAGS = {
 def _tree(flags: Mapping[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for flag, path in _FLAGS.items():
-        if flags.get(flag) is not None:
+        if flags.get(flag) not in (None, []):
             _place(tree, path, flags[flag])
     if flags.get("columns"):
         _place(tree, ("input", "columns"), _pairs(flags["columns"]))

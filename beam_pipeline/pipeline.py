@@ -65,6 +65,8 @@ def build(pipeline: beam.Pipeline, job: SliceJob) -> None:
         "scenes": (scenes, write.scenes(job.scenes_schema, store_images=output.store_images)),
         "qa": (scenes, write.qa()),
         "qa_tfrecord": (scenes, write.qa_tfrecord()),
+        "qa_llava": (scenes, write.qa_conversations("llava", output.turns)),
+        "qa_messages": (scenes, write.qa_conversations("messages", output.turns)),
         "ledger": (ledger, write.ledger()),
     }
     for name in job.plan.tables:

@@ -190,6 +190,8 @@ def _tables(request: Request) -> tuple[str, ...]:
         "scenes": request.command != "synthesize",
         "qa": request.command != "perceive",
         "qa_tfrecord": request.command != "perceive" and request.config.output.tfrecord,
+        "qa_llava": request.command != "perceive" and "llava" in request.config.output.formats,
+        "qa_messages": request.command != "perceive" and "messages" in request.config.output.formats,
         "ledger": True,
     }
     return tuple(table for table in TABLES if wanted[table])

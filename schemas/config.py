@@ -129,6 +129,10 @@ class OutputConfig(Section):
 
     num_shards: int = Field(4, ge=1, le=100_000, description="files per table and slice")
     tfrecord: bool = Field(False, description="write qa_tfrecord/ too, one tf.train.Example per picture")
+    formats: tuple[Literal["llava", "messages"], ...] = Field(
+        (), description="write qa_llava/ (LLaVA's JSON) or qa_messages/ (chat, JSON lines) too"
+    )
+    turns: int = Field(1, ge=0, description="question-answer pairs in a conversation of those formats; 0: all")
     store_images: bool = Field(False, description="keep the pictures in scenes")
     store_depth: bool = Field(False, description="keep the depth maps in scenes")
 

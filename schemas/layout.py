@@ -6,7 +6,7 @@ import posixpath
 from dataclasses import dataclass
 
 RUN_RECORD = "run.json"
-TABLES = ("scenes", "qa", "qa_tfrecord", "ledger")
+TABLES = ("scenes", "qa", "qa_tfrecord", "qa_llava", "qa_messages", "ledger")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ of workers, writes the same files, and a worker that dies leaves no half file un
 from __future__ import annotations
 
 import hashlib
+import json
 import posixpath
 import time
 import uuid
@@ -27,6 +28,7 @@ from schemas.ids import shard_of
 from schemas.layout import Layout
 from schemas.records import LedgerRow, SceneRow
 from schemas.tfexample import image_format, scene_example, write_record
+from transforms.qa.formats import formatted
 from transforms.synthesize import SceneQA
 
 Item = tuple[str, Any]
@@ -233,6 +235,35 @@ def qa_tfrecord() -> Table:
         )
 
     return Table("qa_tfrecord", "tfrecord", bytes, items, lambda item: item[0], write)
+
+
+_CONVERSATION = ["qa_id", "image_id", "image_url", "question", "answer"]
+
+
+def qa_conversations(name: str, turns: int) -> Table:
+    """The `qa_llava` table, a JSON list in each file, or `qa_messages`, JSON lines; rows are conversations.
+
+    Args:
+        name: of a format of `transforms.qa.formats`.
+        turns: question-answer pairs in a conversation; 0 puts all of a picture into one.
+    """
+    as_list = name == "llava"
+
+    def write(handle: BinaryIO, pictures: Sequence[bytes]) -> int:
+        lines = [line for picture in pictures for line in picture.splitlines()]
+        if as_list:
+            handle.write(b"[\n" + b",\n".join(lines) + b"\n]\n")
+        else:
+            handle.write(b"".join(line + b"\n" for line in lines))
+        return len(lines)
+
+    def items(element: SceneQA) -> Item:
+        rows = element.qa.select(_CONVERSATION).to_pylist()
+        lines = (json.dumps(conversation, ensure_ascii=False) for conversation in formatted(rows, name, turns))
+        # json escapes line ends but for two of Unicode's, which bytes.splitlines leaves alone.
+        return element.scene.image_id, "\n".join(lines).encode()
+
+    return Table(f"qa_{name}", "json" if as_list else "jsonl", bytes, items, lambda item: item[0], write)
 
 
 def ledger() -> Table:

@@ -332,3 +332,22 @@ def test_a_job_that_breaks_exits_with_one(tmp_path: Path, capsys: pytest.Capture
     assert generate(tmp_path / "o") == 1
     assert "the books do not balance" in capsys.readouterr().err.replace("\n", " ")
     assert not (tmp_path / "o" / "run.json").exists()
+
+
+def test_conversations(run: Path, tmp_path: Path) -> None:
+    output = tmp_path / "o"
+    assert generate(output, "--format", "llava", "--format", "messages", "--turns", "5", "--num-shards", "2") == 0
+    qa = {row["qa_id"]: row for row in rows(run, "qa")}
+    chats = [chat for path in sorted(output.glob("qa_llava/*.json")) for chat in json.loads(path.read_text())]
+    assert len(chats) == len(qa) / 5
+    for chat in chats:
+        assert chat["image"] == qa[chat["id"]]["image_url"]
+        assert chat["conversations"][0]["value"] == "<image>\n" + qa[chat["id"]]["question"]
+        assert [turn["from"] for turn in chat["conversations"]] == ["human", "gpt"] * 5
+    lines = [json.loads(line) for path in output.glob("qa_messages/*.jsonl") for line in path.open()]
+    assert sum(len(line["messages"]) for line in lines) == 2 * len(qa)
+
+
+def test_an_unknown_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate(tmp_path / "o", "--format", "xml") == 2
+    assert "output.formats.0: input should be 'llava' or 'messages', found 'xml'" in capsys.readouterr().err
