@@ -37,6 +37,8 @@ def run_command(command: Any, flags: Mapping[str, Any], beam_arguments: Sequence
     out, err = Console(), Console(stderr=True)
     if flags["overwrite"] and flags["resume"]:
         raise UserError("--overwrite and --resume ask for opposite things; give one")
+    if flags["overwrite"] and flags["slice"] is not None:
+        raise UserError("--overwrite would remove the other slices; start the run over without --slice")
     if flags["slice"] is not None and flags["slices"] is None:
         raise UserError("--slice needs --slices, the number of parts it is one of")
     job = prepare(

@@ -147,7 +147,7 @@ def execute(job: Job, console: Console) -> RunRecord | None:
     """
     output = job.request.output
     _check_writable(output)
-    if job.request.overwrite:
+    if job.request.overwrite or _nothing_to_keep(job):
         clear_output(output)
     local = is_local(job.request.beam_arguments)
     with _progress_file(local) as marks:
@@ -159,6 +159,12 @@ def execute(job: Job, console: Console) -> RunRecord | None:
         with contextlib.suppress(OSError):
             shutil.rmtree(Layout(output, 1).temporary)
     return open_run(output).record
+
+
+def _nothing_to_keep(job: Job) -> bool:
+    # Files of a run that finished no slice may have been written under another config, with other names.
+    alone = job.request.only_slice is None
+    return job.request.resume and alone and job.finished.record is None and not job.finished.slices
 
 
 def _run_slice(job: SliceJob, options: PipelineOptions) -> None:

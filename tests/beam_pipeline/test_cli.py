@@ -65,6 +65,10 @@ def test_an_output_that_no_folder_can_be_made_for(capsys: pytest.CaptureFixture[
         (["generate", "--input", "a", "--output", "b", "--columns", "URL"], "--columns: 'URL' is not of the form"),
         (["generate", "--input", "a", "--output", "b", "--overwrite", "--resume"], "ask for opposite things"),
         (["generate", "--input", "a", "--output", "b", "--slice", "1"], "--slice needs --slices"),
+        (
+            ["generate", "--input", "a", "--output", "b", "--slices", "2", "--slice", "1", "--overwrite"],
+            "--overwrite would remove the other slices",
+        ),
         (["generate", "--input", "a", "--output", "b", "--set", "depth.backend=sonar"], "--input: no Parquet file"),
         (["generate", "--input", MANIFEST, "--output", "b", "--set", "depth.backend=sonar"], "depth.backend: 'sonar'"),
         (["generate", "--input", MANIFEST, "--output", "b", "--slices", "2", "--slice", "2"], "--slice: 2 is not one"),

@@ -316,6 +316,17 @@ def test_slices_apart_and_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert first.items() <= hashes(output).items()
 
 
+def test_a_run_that_was_cut_off_is_finished_by_resuming(run: Path, tmp_path: Path) -> None:
+    output = tmp_path / "o"
+    (output / "qa").mkdir(parents=True)
+    (output / "qa" / "part-00006-of-00007.parquet").write_bytes(b"of a run with other settings")
+    (output / "_unfinished").mkdir()
+    (output / "_unfinished" / "part").write_bytes(b"half")
+    assert generate(output) == 2
+    assert generate(output, "--resume") == 0
+    assert hashes(output) == hashes(run)
+
+
 def test_the_share_of_failures_is_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert generate(tmp_path / "o", "--max-failed", "0.2") == 3
     assert "27% of the rows failed" in capsys.readouterr().err
