@@ -9,14 +9,12 @@ import apache_beam as beam
 import pyarrow as pa
 
 from beam_pipeline.commit import CommitRun
-from beam_pipeline.progress import ReportProgress
 from schemas.config import JobConfig
 from schemas.layout import Layout
-from schemas.records import LedgerRow
 from schemas.run import RunPlan
 from transforms import write
 from transforms.manifest import Manifest, ReadManifest
-from transforms.perceive import Perceive
+from transforms.perceive import KeepScenes, Perceive
 from transforms.read_scenes import ReadScenes, ScenesTable
 from transforms.synthesize import SynthesizeQA
 
@@ -34,7 +32,6 @@ class SliceJob:
     plan: RunPlan
     layout: Layout
     started_at: str
-    progress_file: str | None = None
 
     @property
     def part(self) -> tuple[int, int]:
@@ -55,12 +52,12 @@ def build(pipeline: beam.Pipeline, job: SliceJob) -> None:
         scenes, rows_read = pipeline | ReadScenes(job.source, part=job.part, with_pictures=output.tfrecord)
 
     if job.command == "perceive":
-        ledgers.append(scenes | "Kept" >> beam.Map(LedgerRow.kept, stage="ResolveAmbiguity"))
+        ledgers.append(scenes | "Keep" >> KeepScenes())
     else:
         scenes, asked = scenes | SynthesizeQA(config.qa, seed=config.seed)
         ledgers.append(asked)
 
-    ledger = ledgers | "Ledger" >> beam.Flatten() | ReportProgress(job.progress_file)
+    ledger = ledgers | "Ledger" >> beam.Flatten()
     tables = {
         "scenes": (scenes, write.scenes(job.scenes_schema, store_images=output.store_images)),
         "qa": (scenes, write.qa()),

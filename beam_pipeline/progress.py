@@ -1,70 +1,40 @@
-"""Watching a run: a line that moves while it works.
-
-Workers of a local run append one letter a finished row to a file that the driver polls. That crosses
-threads and processes alike and costs one small write a picture.
-"""
+"""Watching a local run: a line that moves while it works."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import apache_beam as beam
-from apache_beam.pvalue import PCollection
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from schemas.reasons import Status
-from schemas.records import LedgerRow
+from transforms.progress import LETTERS, VARIABLE
 
-_LETTERS = {Status.KEPT: b"k", Status.FILTERED: b"f", Status.DUPLICATE: b"d", Status.FAILED: b"x"}
 _POLL_S = 0.2
 _PLAIN_LINE_EVERY_S = 10.0
 
 
-class ReportProgress(beam.PTransform):
-    """PCollection[LedgerRow] → the same, leaving a mark for each row in `path`; None leaves no marks."""
-
-    def __init__(self, path: str | None) -> None:
-        super().__init__()
-        self._path = path
-
-    def expand(self, ledger: PCollection) -> PCollection:
-        """Mark and pass on."""
-        return ledger if self._path is None else ledger | beam.ParDo(_Mark(self._path))
-
-
-class _Mark(beam.DoFn):
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def setup(self) -> None:
-        # Appends of one byte are atomic, so processes may share the file.
-        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-    def process(self, row: LedgerRow) -> Iterator[LedgerRow]:
-        os.write(self._file, _LETTERS[row.status])
-        yield row
-
-    def teardown(self) -> None:
-        os.close(self._file)
-
-
 @contextmanager
-def watch(path: str, total: int, console: Console) -> Iterator[None]:
-    """Show a progress line for `total` rows while the body runs, from the marks in `path`."""
-    stop = threading.Event()
-    show = _show_bar if console.is_terminal else _show_lines
-    thread = threading.Thread(target=show, args=(path, total, console, stop), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+def watch(total: int, console: Console) -> Iterator[None]:
+    """Show a progress line for `total` rows while the body runs a pipeline in this process or its children."""
+    with tempfile.TemporaryDirectory(prefix="spatialvlm-") as folder:
+        path = os.path.join(folder, "progress")
+        os.environ[VARIABLE] = path
+        stop = threading.Event()
+        show = _show_bar if console.is_terminal else _show_lines
+        thread = threading.Thread(target=show, args=(path, total, console, stop), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            del os.environ[VARIABLE]
+            stop.set()
+            thread.join()
 
 
 def _counts(path: str) -> dict[Status, int]:
@@ -73,7 +43,7 @@ def _counts(path: str) -> dict[Status, int]:
             marks = file.read()
     except FileNotFoundError:
         marks = b""
-    return {status: marks.count(letter) for status, letter in _LETTERS.items()}
+    return {status: marks.count(letter) for status, letter in LETTERS.items()}
 
 
 def _show_bar(path: str, total: int, console: Console, stop: threading.Event) -> None:

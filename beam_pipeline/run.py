@@ -7,8 +7,7 @@ import math
 import os
 import platform
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -72,7 +71,7 @@ class Job:
     todo: tuple[int, ...]
     finished: Run
 
-    def slice(self, index: int, started_at: str, progress_file: str | None) -> SliceJob:
+    def slice(self, index: int, started_at: str) -> SliceJob:
         """One slice of this job."""
         carried = self.source.carried if isinstance(self.source, Manifest) else {}
         return SliceJob(
@@ -83,7 +82,6 @@ class Job:
             plan=self.plan,
             layout=Layout(self.request.output, self.request.config.output.num_shards, index, self.plan.num_slices),
             started_at=started_at,
-            progress_file=progress_file,
         )
 
 
@@ -150,11 +148,10 @@ def execute(job: Job, console: Console) -> RunRecord | None:
     if job.request.overwrite or _nothing_to_keep(job):
         clear_output(output)
     local = is_local(job.request.beam_arguments)
-    with _progress_file(local) as marks:
-        rows = math.ceil(job.source.num_rows * len(job.todo) / job.plan.num_slices)
-        with watch(marks, rows, console) if marks else contextlib.nullcontext():
-            for index in job.todo:
-                _run_slice(job.slice(index, now(), marks), job.request.beam_arguments)
+    rows = math.ceil(job.source.num_rows * len(job.todo) / job.plan.num_slices)
+    with watch(rows, console) if local else contextlib.nullcontext():
+        for index in job.todo:
+            _run_slice(job.slice(index, now()), job.request.beam_arguments)
     if job.todo and local:
         with contextlib.suppress(OSError):
             shutil.rmtree(Layout(output, 1).temporary)
@@ -173,15 +170,6 @@ def _run_slice(job: SliceJob, options: PipelineOptions) -> None:
     pipeline = beam.Pipeline(runner=make_runner(options), options=options)
     build(pipeline, job)
     pipeline.run().wait_until_finish()
-
-
-@contextlib.contextmanager
-def _progress_file(local: bool) -> Iterator[str | None]:
-    if not local:
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="spatialvlm-") as folder:
-        yield os.path.join(folder, "progress")
 
 
 def _num_slices(request: Request, rows: int) -> int:

@@ -53,9 +53,6 @@ class DecodeConfig(Section):
     truncated: Literal["refuse", "salvage"] = Field(
         "refuse", description="files that end early: refuse, or salvage what a JPEG still has (the rest is grey)"
     )
-    default_fov_deg: float | None = Field(
-        None, gt=0, lt=180, description="horizontal field of view where nothing else is known; none: no_intrinsics"
-    )
 
 
 class ExpertConfig(Section):
@@ -75,7 +72,7 @@ class LiftConfig(Section):
     max_depth: float = Field(10.0, gt=0, description="farthest depth that the maps are trusted at, metres")
     max_size: float = Field(12.0, gt=0, description="longest side of a plausible object, metres")
     default_fov_deg: float | None = Field(
-        None, gt=0, lt=180, description="horizontal field of view where nothing else is known; none: no_intrinsics"
+        55.0, gt=0, lt=180, description="horizontal field of view where nothing else is known; null: no_intrinsics"
     )
     min_ground_share: float = Field(
         0.005, gt=0, le=1, description="share of the picture that labelled ground needs to define the frame"

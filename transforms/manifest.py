@@ -20,7 +20,7 @@ from schemas.manifest import COLUMNS, parse_row
 from schemas.reasons import Reason, Rejected
 from schemas.records import ImageRow, LedgerRow
 from transforms.parquet import RowGroup, find_parquet, fingerprint, read_footer, row_groups
-from transforms.stage import LEDGER, Split
+from transforms.stage import LEDGER, Split, to_ledger
 
 READ_COUNT = "read_count"
 _BATCH_ROWS = 4_096
@@ -183,7 +183,7 @@ class _ReadRows(beam.DoFn):
             )
         except Rejected as why:
             why = Rejected(why.reason, f"row {position} of the manifest: {why.message}")
-            yield TaggedOutput(LEDGER, LedgerRow.rejected(image_id, image_url, "ReadManifest", why))
+            yield to_ledger(LedgerRow.rejected(image_id, image_url, "ReadManifest", why))
 
 
 def _identity(record: dict[str, Any], position: int) -> tuple[str, str | None]:
@@ -213,4 +213,4 @@ def _first(keyed: tuple[str, Iterable[ImageRow]], what: str) -> Iterator[ImageRo
             Reason.DUPLICATE,
             f"row {row.position} of the manifest has the same {what.lower()} as row {rows[0].position}",
         )
-        yield TaggedOutput(LEDGER, LedgerRow.rejected(row.image_id, row.image_url, "ReadManifest", why))
+        yield to_ledger(LedgerRow.rejected(row.image_id, row.image_url, "ReadManifest", why))

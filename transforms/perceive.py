@@ -6,6 +6,7 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
 from schemas.config import JobConfig
+from schemas.records import LedgerRow
 from transforms.ambiguity import ResolveAmbiguity
 from transforms.captions import CaptionRegions
 from transforms.decode import DecodeImages
@@ -17,7 +18,7 @@ from transforms.masks import SegmentRegions
 from transforms.regions import ProposeRegions
 from transforms.scene_filter import SceneFilter
 from transforms.scene_row import ToSceneRows
-from transforms.stage import Split
+from transforms.stage import LEDGER, Split, to_ledger
 
 
 def stages(config: JobConfig) -> list[beam.PTransform]:
@@ -34,6 +35,16 @@ def stages(config: JobConfig) -> list[beam.PTransform]:
         CaptionRegions(config),
         ResolveAmbiguity(config),
     ]
+
+
+class KeepScenes(beam.PTransform):
+    """PCollection[SceneRow] → PCollection[LedgerRow]: the ledger's rows where the line ends with the scenes."""
+
+    def expand(self, scenes: PCollection) -> PCollection:
+        """One row for each scene, without questions."""
+        stage = ResolveAmbiguity.__name__
+        outputs = scenes | beam.FlatMap(lambda scene: [to_ledger(LedgerRow.kept(scene, stage))]).with_outputs(LEDGER)
+        return outputs[LEDGER]
 
 
 class Perceive(beam.PTransform):

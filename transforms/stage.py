@@ -15,6 +15,7 @@ from apache_beam.pvalue import PCollection, TaggedOutput
 from schemas import coders
 from schemas.reasons import Reason, Rejected
 from schemas.records import ImageRow, LedgerRow, Scene
+from transforms.progress import mark
 
 coders.register()
 
@@ -84,13 +85,19 @@ class Desk:
 
     def reject(self, row: ImageRow, why: Rejected, seconds: dict[str, float]) -> TaggedOutput:
         """The ledger's row for a manifest row that ends here."""
-        Metrics.counter(self.stage, why.reason.value).inc()
-        return TaggedOutput(LEDGER, LedgerRow.rejected(row.image_id, row.image_url, self.stage, why, seconds))
+        return to_ledger(LedgerRow.rejected(row.image_id, row.image_url, self.stage, why, seconds))
 
     def _timed(self, scene: Scene, start: float | None, seconds: float) -> dict[str, float]:
         spent = seconds + (0.0 if start is None else time.perf_counter() - start)
         Metrics.distribution(self.stage, "microseconds").update(int(spent * 1e6))
         return scene.seconds | {self.stage: spent}
+
+
+def to_ledger(row: LedgerRow) -> TaggedOutput:
+    """A row of the ledger on its way out of a stage: counted, and seen by whoever watches."""
+    Metrics.counter(row.stage, row.reason.value if row.reason else row.status.value).inc()
+    mark(row.status)
+    return TaggedOutput(LEDGER, row)
 
 
 def internal_error(bug: BaseException) -> Rejected:

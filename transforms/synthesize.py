@@ -16,7 +16,7 @@ from schemas.config import QAConfig
 from schemas.reasons import Rejected
 from schemas.records import LedgerRow, SceneRow
 from transforms.qa.synthesis import Synthesizer
-from transforms.stage import LEDGER, Split, internal_error, split
+from transforms.stage import LEDGER, Split, internal_error, split, to_ledger
 
 log = logging.getLogger(__name__)
 STAGE = "SynthesizeQA"
@@ -77,7 +77,7 @@ class _Synthesize(beam.DoFn):
                 Metrics.counter(STAGE, "qa").inc(outcome.num_rows)
                 yield SceneQA(asked, outcome)
                 row = LedgerRow.kept(asked, STAGE)
-            yield TaggedOutput(LEDGER, row)
+            yield to_ledger(row)
 
     def _ask(self, scenes: list[SceneRow]) -> Sequence[pa.RecordBatch | Rejected]:
         try:

@@ -28,9 +28,9 @@ def test_later_is_laid_over_earlier(tmp_path: Path) -> None:
 
 
 def test_settings_are_yaml() -> None:
-    config = load_config(None, None, {}, ("fetch.allow_private_hosts=[a, b]", "decode.default_fov_deg=null"))
+    config = load_config(None, None, {}, ("fetch.allow_private_hosts=[a, b]", "lift.default_fov_deg=null"))
     assert config.fetch.allow_private_hosts == ("a", "b")
-    assert config.decode.default_fov_deg is None
+    assert config.lift.default_fov_deg is None
 
 
 def test_merging_leaves_the_parts_alone() -> None:

@@ -1,0 +1,1 @@
+"""The question language: from a row of `scenes` to questions and answers. Neither Beam nor torch."""
