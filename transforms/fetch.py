@@ -44,10 +44,16 @@ class FetchImages(beam.PTransform):
         return split(rows | beam.ParDo(_Fetch(type(self).__name__, self._config)).with_outputs(LEDGER, main="scenes"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _UnderWay:
+    """A row that is being read. `seconds` is set when it is there, however long it then waits to be passed on."""
+
     scene: Scene
     start: float
+    seconds: float | None = None
+
+    def arrived(self, _: Future[Files]) -> None:
+        self.seconds = time.perf_counter() - self.start
 
 
 class _Fetch(beam.DoFn):
@@ -66,7 +72,10 @@ class _Fetch(beam.DoFn):
     def process(self, row: ImageRow) -> Iterator[Scene | TaggedOutput]:
         if len(self._under_way) >= self._config.concurrency * _ROWS_IN_HAND:
             yield from self._finished()
-        self._under_way[self._fetcher.submit(row)] = _UnderWay(Scene(row), time.perf_counter())
+        under_way = _UnderWay(Scene(row), time.perf_counter())
+        files = self._fetcher.submit(row)
+        files.add_done_callback(under_way.arrived)
+        self._under_way[files] = under_way
 
     def finish_bundle(self) -> Iterator[WindowedValue | TaggedOutput]:
         while self._under_way:
@@ -85,8 +94,12 @@ class _Fetch(beam.DoFn):
         return [self._settle(files, self._under_way.pop(files)) for files in done]
 
     def _settle(self, files: Future[Files], under_way: _UnderWay) -> Scene | TaggedOutput:
+        if under_way.seconds is None:  # waiters are woken before callbacks are called
+            under_way.arrived(files)
         return self._desk.settle(
-            under_way.scene, lambda: replace(under_way.scene, files=files.result()), start=under_way.start
+            under_way.scene,
+            lambda: replace(under_way.scene, files=files.result()),
+            seconds=under_way.seconds or 0.0,
         )
 
 
