@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from beam_pipeline import exit_codes
 from schemas.errors import UserError
-
-EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_TOO_MANY_FAILED = 0, 1, 2, 3
 
 app = typer.Typer(
     name="spatialvlm",
@@ -84,7 +83,7 @@ def _root(
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
-        raise typer.Exit(EXIT_USAGE)
+        raise typer.Exit(exit_codes.USAGE)
 
 
 @app.command(context_settings=_PASS_ON)
@@ -197,13 +196,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(getattr(error, "format_message", error.__str__)())
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("spatialvlm: stopped", err=True)
-        return EXIT_ERROR
-    return code if isinstance(code, int) else EXIT_OK
+        return exit_codes.ERROR
+    return code if isinstance(code, int) else exit_codes.OK
 
 
 def _complain(message: str) -> int:
     typer.echo(f"spatialvlm: {' '.join(message.split())}", err=True)
-    return EXIT_USAGE
+    return exit_codes.USAGE
 
 
 def entry_point() -> None:

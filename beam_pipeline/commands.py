@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from beam_pipeline.cli import EXIT_ERROR, EXIT_OK, EXIT_TOO_MANY_FAILED
+from beam_pipeline import exit_codes
 from beam_pipeline.configuration import load_config
 from beam_pipeline.run import Job, Request, check_output_place, execute, prepare, stage_names
 from beam_pipeline.runner import beam_options
@@ -58,7 +58,7 @@ def run_command(command: Any, flags: Mapping[str, Any], beam_arguments: Sequence
     if flags["dry_run"]:
         check_output_place(job.request.output)
         _print_plan(job, out)
-        return EXIT_OK
+        return exit_codes.OK
     if not job.todo:
         err.print(f"{job.request.output} is complete; nothing to do", highlight=False)
     try:
@@ -70,12 +70,12 @@ def run_command(command: Any, flags: Mapping[str, Any], beam_arguments: Sequence
         err.print(
             f"spatialvlm: the job failed: {_last_line(error)} (--verbose shows more)", highlight=False, markup=False
         )
-        return EXIT_ERROR
+        return exit_codes.ERROR
     if record is None:
         err.print(
             f"{len(job.todo)} of {job.plan.num_slices} slices done; run.json comes with the last", highlight=False
         )
-        return EXIT_OK
+        return exit_codes.OK
     _print_run(record, job.request.output, out)
     share = record.rows.failed / record.rows.read
     if share > job.request.config.max_failed:
@@ -83,8 +83,8 @@ def run_command(command: Any, flags: Mapping[str, Any], beam_arguments: Sequence
             f"spatialvlm: {share:.0%} of the rows failed, more than max_failed {job.request.config.max_failed:.0%}",
             highlight=False,
         )
-        return EXIT_TOO_MANY_FAILED
-    return EXIT_OK
+        return exit_codes.TOO_MANY_FAILED
+    return exit_codes.OK
 
 
 _FLAGS = {

@@ -12,11 +12,12 @@ from beam_pipeline.commit import CommitRun
 from schemas.config import JobConfig
 from schemas.layout import Layout
 from schemas.run import RunPlan
-from transforms import write
+from transforms import tables
 from transforms.manifest import Manifest, ReadManifest
 from transforms.perceive import KeepScenes, Perceive
 from transforms.read_scenes import ReadScenes, ScenesTable
 from transforms.synthesize import SynthesizeQA
+from transforms.write import WriteTable
 
 Command = Literal["generate", "perceive", "synthesize"]
 
@@ -58,17 +59,17 @@ def build(pipeline: beam.Pipeline, job: SliceJob) -> None:
         ledgers.append(asked)
 
     ledger = ledgers | "Ledger" >> beam.Flatten()
-    tables = {
-        "scenes": (scenes, write.scenes(job.scenes_schema, store_images=output.store_images)),
-        "qa": (scenes, write.qa()),
-        "qa_tfrecord": (scenes, write.qa_tfrecord()),
-        "qa_llava": (scenes, write.qa_conversations("llava", output.turns)),
-        "qa_messages": (scenes, write.qa_conversations("messages", output.turns)),
-        "ledger": (ledger, write.ledger()),
+    written_as = {
+        "scenes": (scenes, tables.scenes(job.scenes_schema, store_images=output.store_images)),
+        "qa": (scenes, tables.qa()),
+        "qa_tfrecord": (scenes, tables.qa_tfrecord()),
+        "qa_llava": (scenes, tables.qa_conversations("llava", output.turns)),
+        "qa_messages": (scenes, tables.qa_conversations("messages", output.turns)),
+        "ledger": (ledger, tables.ledger()),
     }
     for name in job.plan.tables:
-        elements, table = tables[name]
-        files.append(elements | f"Write {name}" >> write.WriteTable(table, job.layout))
+        elements, table = written_as[name]
+        files.append(elements | f"Write {name}" >> WriteTable(table, job.layout))
 
     written = files | "Files" >> beam.Flatten()
     _ = pipeline | CommitRun(job.plan, job.layout, job.started_at, files=written, ledger=ledger, rows_read=rows_read)

@@ -35,13 +35,14 @@ from schemas.ids import shard_of
 from schemas.manifest import parse_row
 from schemas.reasons import Rejected
 from schemas.records import LedgerRow, Scene
-from transforms import write
+from transforms import tables
 from transforms.expert import ExpertStage
 from transforms.fetching.fetcher import Fetcher
 from transforms.perceive import stages
 from transforms.qa.synthesis import Synthesizer
 from transforms.scene_row import scene_row
 from transforms.synthesize import SceneQA
+from transforms.write import Table, write_file
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 
@@ -83,8 +84,7 @@ def plain_loop(manifest: Path, output: Path, config: JobConfig) -> int:
             elements[name].append(asked)
         elements["ledger"].append(LedgerRow.kept(asked.scene, ""))
     fetcher.close()
-    tables = [write.scenes(SCENES, store_images=True), write.qa(), write.qa_tfrecord(), write.ledger()]
-    for table in tables:
+    for table in (tables.scenes(SCENES, store_images=True), tables.qa(), tables.qa_tfrecord(), tables.ledger()):
         _write(table, elements[table.name], output, config.output.num_shards)
     return len(elements["qa"])
 
@@ -108,7 +108,7 @@ def _asked(synthesizer: Synthesizer, scene: Any) -> tuple[Any, pa.RecordBatch]:
     return replace(scene, n_qa=batch.num_rows), batch
 
 
-def _write(table: write.Table, elements: list[Any], output: Path, shards: int) -> None:
+def _write(table: Table, elements: list[Any], output: Path, shards: int) -> None:
     files: dict[int, list[Any]] = {shard: [] for shard in range(shards)}
     for element in elements:
         item = table.items(element)
@@ -119,7 +119,7 @@ def _write(table: write.Table, elements: list[Any], output: Path, shards: int) -
         def content(handle: Any, payloads: list[Any] = payloads) -> int:
             return table.write(handle, payloads)
 
-        write.write_file(str(output / table.name / f"part-{shard:05d}"), content, temporary=str(output / "_unfinished"))
+        write_file(str(output / table.name / f"part-{shard:05d}"), content, temporary=str(output / "_unfinished"))
 
 
 def whole_job(manifest: Path, output: Path, config: JobConfig) -> int:

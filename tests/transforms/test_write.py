@@ -18,9 +18,9 @@ from schemas.reasons import Status
 from schemas.records import LedgerRow
 from schemas.tfexample import read_records
 from tests.conftest import make_scene_row, run_pipeline
-from transforms import write
+from transforms import tables
 from transforms.synthesize import SceneQA
-from transforms.write import WriteTable, write_file
+from transforms.write import FileRecord, Table, WriteTable, write_file
 
 
 def scene_qas(count: int) -> list[SceneQA]:
@@ -34,7 +34,7 @@ def scene_qa(image_id: str) -> SceneQA:
     return SceneQA(make_scene_row(image_id, n_qa=3), pa.RecordBatch.from_pylist(rows, schema=QA))
 
 
-def run(table: write.Table, layout: Layout, elements: list[Any], options: PipelineOptions | None = None) -> None:
+def run(table: Table, layout: Layout, elements: list[Any], options: PipelineOptions | None = None) -> None:
     with beam.Pipeline(runner=FnApiRunner(), options=options) as pipeline:
         _ = pipeline | beam.Create(elements) | WriteTable(table, layout)
 
@@ -44,16 +44,16 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def test_qa_rows_are_sharded_sorted_and_all_there(tmp_path: Path) -> None:
-    run(write.qa(), Layout(str(tmp_path), 3), scene_qas(20))
+    run(tables.qa(), Layout(str(tmp_path), 3), scene_qas(20))
     files = sorted((tmp_path / "qa").iterdir())
     assert [file.name for file in files] == [f"part-0000{n}-of-00003.parquet" for n in range(3)]
-    tables = [pq.read_table(file) for file in files]
-    assert all(table.schema.remove_metadata() == QA for table in tables)
-    ids = [table.column("qa_id").to_pylist() for table in tables]
+    parts = [pq.read_table(file) for file in files]
+    assert all(table.schema.remove_metadata() == QA for table in parts)
+    ids = [table.column("qa_id").to_pylist() for table in parts]
     assert sorted(qa_id for shard in ids for qa_id in shard) == sorted(
         f"image {number}-{n}" for number in range(20) for n in range(3)
     )
-    for table in tables:
+    for table in parts:
         pictures = table.column("image_id").to_pylist()
         assert pictures == sorted(pictures)
     assert not (tmp_path / "_unfinished").exists() or not list((tmp_path / "_unfinished").iterdir())
@@ -61,7 +61,7 @@ def test_qa_rows_are_sharded_sorted_and_all_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("store", [True, False])
 def test_scenes(tmp_path: Path, store: bool) -> None:
-    run(write.scenes(SCENES, store_images=store), Layout(str(tmp_path), 2), scene_qas(5))
+    run(tables.scenes(SCENES, store_images=store), Layout(str(tmp_path), 2), scene_qas(5))
     table = pa.concat_tables(pq.read_table(file) for file in sorted((tmp_path / "scenes").iterdir()))
     assert table.schema.remove_metadata() == SCENES
     assert table.column("n_qa").to_pylist() == [3] * 5
@@ -69,7 +69,7 @@ def test_scenes(tmp_path: Path, store: bool) -> None:
 
 
 def test_tfrecords(tmp_path: Path) -> None:
-    run(write.qa_tfrecord(), Layout(str(tmp_path), 1), scene_qas(4))
+    run(tables.qa_tfrecord(), Layout(str(tmp_path), 1), scene_qas(4))
     with (tmp_path / "qa_tfrecord" / "part-00000-of-00001.tfrecord").open("rb") as file:
         assert len(list(read_records(file))) == 4
 
@@ -77,20 +77,20 @@ def test_tfrecords(tmp_path: Path) -> None:
 def test_tfrecords_need_pictures(tmp_path: Path) -> None:
     qa = scene_qa("a")
     with pytest.raises(Exception, match="has no picture"):
-        run(write.qa_tfrecord(), Layout(str(tmp_path), 1), [SceneQA(replace(qa.scene, image=None), qa.qa)])
+        run(tables.qa_tfrecord(), Layout(str(tmp_path), 1), [SceneQA(replace(qa.scene, image=None), qa.qa)])
 
 
 def test_empty_shards_are_files_too(tmp_path: Path) -> None:
     rows = [LedgerRow("a", "a.jpg", Status.KEPT, "SynthesizeQA", None, None, True, 3)]
-    run(write.ledger(), Layout(str(tmp_path), 4), rows)
-    tables = [pq.read_table(file) for file in sorted((tmp_path / "ledger").iterdir())]
-    assert sorted(len(table) for table in tables) == [0, 0, 0, 1]
-    assert all(table.schema.remove_metadata() == LEDGER for table in tables)
+    run(tables.ledger(), Layout(str(tmp_path), 4), rows)
+    parts = [pq.read_table(file) for file in sorted((tmp_path / "ledger").iterdir())]
+    assert sorted(len(table) for table in parts) == [0, 0, 0, 1]
+    assert all(table.schema.remove_metadata() == LEDGER for table in parts)
 
 
 def test_same_bytes_in_any_order_and_number_of_workers(tmp_path: Path) -> None:
     elements = scene_qas(30)
-    for name, table in (("qa", write.qa()), ("scenes", write.scenes(SCENES, store_images=True))):
+    for name, table in (("qa", tables.qa()), ("scenes", tables.scenes(SCENES, store_images=True))):
         run(table, Layout(str(tmp_path / "a"), 3), elements)
         run(table, Layout(str(tmp_path / "b"), 3), elements[::-1])
         two = PipelineOptions(["--direct_running_mode=multi_processing", "--direct_num_workers=2"])
@@ -100,12 +100,12 @@ def test_same_bytes_in_any_order_and_number_of_workers(tmp_path: Path) -> None:
 
 def test_the_records_tell_what_is_in_the_files(tmp_path: Path) -> None:
     with run_pipeline() as pipeline:
-        files = pipeline | beam.Create(scene_qas(6)) | WriteTable(write.qa(), Layout(str(tmp_path), 2, 1, 3))
+        files = pipeline | beam.Create(scene_qas(6)) | WriteTable(tables.qa(), Layout(str(tmp_path), 2, 1, 3))
         _ = files | beam.Map(_check_record, str(tmp_path))
     assert len(list((tmp_path / "qa").iterdir())) == 2
 
 
-def _check_record(record: write.FileRecord, root: str) -> None:
+def _check_record(record: FileRecord, root: str) -> None:
     path = Path(root) / record.path
     assert path.name.startswith("slice-00001-of-00003-part-")
     data = path.read_bytes()

@@ -1,0 +1,150 @@
+"""The output tables: what a row of each is, and how the rows of one file are written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.arrow import LEDGER, QA, ledger_table, scenes_table
+from schemas.records import LedgerRow, SceneRow
+from schemas.tfexample import image_format, scene_example, write_record
+from transforms.qa.formats import formatted
+from transforms.synthesize import SceneQA
+from transforms.write import Item, Table
+
+# Looking for repetitions where there are none, as in questions, costs a tenth of the time of writing.
+_REPEATING = [
+    *("image_id", "image_url", "question_type", "category", "region_a", "region_b", "caption_a", "caption_b"),
+    *("unit", "label", "canonical", "messages.list.element.role"),
+]
+
+
+def scenes(schema: pa.Schema, *, store_images: bool) -> Table:
+    """The `scenes` table: a row for each `SceneRow`, pictures dropped unless they are to be stored."""
+
+    def write(handle: BinaryIO, rows: Sequence[SceneRow]) -> int:
+        return write_parquet(handle, schema, (scenes_table(chunk, schema) for chunk in _chunks(rows, 64)))
+
+    def items(element: SceneQA | SceneRow) -> Item:
+        scene = element.scene if isinstance(element, SceneQA) else element
+        return scene.image_id, scene if store_images else replace(scene, image=None)
+
+    return Table("scenes", "parquet", SceneRow, items, lambda item: item[0], write)
+
+
+def qa() -> Table:
+    """The `qa` table: a row for each question of each `SceneQA`, in the order they were asked."""
+
+    def write(handle: BinaryIO, encoded: Sequence[bytes]) -> int:
+        batches = (pa.ipc.read_record_batch(pa.py_buffer(data), QA) for data in encoded)
+        tables = (pa.Table.from_batches(chunk, QA).combine_chunks() for chunk in _chunks(batches, 256))
+        return write_parquet(handle, QA, tables, repeating=_REPEATING)
+
+    def items(element: SceneQA) -> Item:
+        return element.scene.image_id, element.qa.serialize().to_pybytes()
+
+    return Table("qa", "parquet", bytes, items, lambda item: item[0], write)
+
+
+def qa_tfrecord() -> Table:
+    """One `tf.train.Example` for each `SceneQA`, with its picture."""
+
+    def write(handle: BinaryIO, examples: Sequence[bytes]) -> int:
+        for example in examples:
+            write_record(handle, example)
+        return len(examples)
+
+    def items(element: SceneQA) -> Item:
+        scene = element.scene
+        if scene.image is None:
+            raise ValueError(
+                f"scene {scene.image_id} has no picture, which a TFRecord needs; perceive with --store-images"
+            )
+        return scene.image_id, scene_example(
+            image_id=scene.image_id,
+            image=scene.image,
+            image_format=image_format(scene.image),
+            width=scene.width,
+            height=scene.height,
+            qa=element.qa,
+        )
+
+    return Table("qa_tfrecord", "tfrecord", bytes, items, lambda item: item[0], write)
+
+
+_CONVERSATION = ["qa_id", "image_id", "image_url", "question", "answer"]
+
+
+def qa_conversations(name: str, turns: int) -> Table:
+    """The `qa_llava` table, a JSON list in each file, or `qa_messages`, JSON lines; rows are conversations.
+
+    Args:
+        name: of a format of `transforms.qa.formats`.
+        turns: question-answer pairs in a conversation; 0 puts all of a picture into one.
+    """
+    as_list = name == "llava"
+
+    def write(handle: BinaryIO, pictures: Sequence[bytes]) -> int:
+        lines = [line for picture in pictures for line in picture.splitlines()]
+        if as_list:
+            handle.write(b"[\n" + b",\n".join(lines) + b"\n]\n")
+        else:
+            handle.write(b"".join(line + b"\n" for line in lines))
+        return len(lines)
+
+    def items(element: SceneQA) -> Item:
+        rows = element.qa.select(_CONVERSATION).to_pylist()
+        lines = (json.dumps(conversation, ensure_ascii=False) for conversation in formatted(rows, name, turns))
+        # json escapes line ends but for two of Unicode's, which bytes.splitlines leaves alone.
+        return element.scene.image_id, "\n".join(lines).encode()
+
+    return Table(f"qa_{name}", "json" if as_list else "jsonl", bytes, items, lambda item: item[0], write)
+
+
+def ledger() -> Table:
+    """The `ledger` table: a row for each manifest row."""
+
+    def write(handle: BinaryIO, rows: Sequence[LedgerRow]) -> int:
+        return write_parquet(handle, LEDGER, (ledger_table(chunk) for chunk in _chunks(rows, 16_384)))
+
+    def order(item: tuple[str, LedgerRow]) -> Any:
+        row = item[1]
+        return row.image_id, row.status.value, row.stage, row.image_url or "", row.message or ""
+
+    return Table("ledger", "parquet", LedgerRow, lambda row: (row.image_id, row), order, write)
+
+
+def write_parquet(
+    handle: BinaryIO, schema: pa.Schema, tables: Iterable[pa.Table], *, repeating: list[str] | None = None
+) -> int:
+    """Write tables as row groups of one Parquet file; returns the number of rows.
+
+    Args:
+        handle: open for writing.
+        schema: of every table.
+        tables: one for each row group.
+        repeating: columns whose values repeat, which alone are then written by dictionary; None: try it with all.
+    """
+    rows = 0
+    dictionary = True if repeating is None else repeating
+    with pq.ParquetWriter(handle, schema, compression="zstd", use_dictionary=dictionary) as writer:
+        for table in tables:
+            writer.write_table(table)
+            rows += table.num_rows
+    return rows
+
+
+def _chunks(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    chunk: list[Any] = []
+    for value in values:
+        chunk.append(value)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
