@@ -19,12 +19,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -36,6 +34,7 @@ from transforms.qa.humanize import humanize
 from transforms.qa.phrasebook import load_templates
 from transforms.qa.synthesis import Synthesizer
 from transforms.qa.types import BY_NAME
+from transforms.tables import QA_REPEATING, write_parquet
 
 ROW_GROUP = 50_000
 CAPTIONS = (
@@ -144,19 +143,21 @@ def plain_loop(scene: SceneRow, per_image: int) -> pa.Table:
 
 
 def write(tables: Iterator[pa.Table], path: Path) -> int:
-    """Write tables to one Parquet file in row groups of some 50,000 rows; the number of rows."""
-    rows, waiting = 0, 0
+    """Write tables to one Parquet file as the job does, in row groups of some 50,000 rows; the number of rows."""
+    with path.open("wb") as handle:
+        return write_parquet(handle, QA, row_groups(tables), repeating=QA_REPEATING)
+
+
+def row_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Neighbouring tables put together until they have `ROW_GROUP` rows."""
     group: list[pa.Table] = []
-    with pq.ParquetWriter(path, QA, compression="zstd") as writer:
-        for table in chain(tables, [None]):
-            if group and (table is None or waiting >= ROW_GROUP):
-                writer.write_table(pa.concat_tables(group).combine_chunks())
-                group, waiting = [], 0
-            if table is not None:
-                group.append(table)
-                waiting += table.num_rows
-                rows += table.num_rows
-    return rows
+    for table in tables:
+        group.append(table)
+        if sum(part.num_rows for part in group) >= ROW_GROUP:
+            yield pa.concat_tables(group).combine_chunks()
+            group = []
+    if group:
+        yield pa.concat_tables(group).combine_chunks()
 
 
 def together(synthesizer: Synthesizer, scenes: list[SceneRow], step: int) -> Iterator[pa.Table]:

@@ -18,7 +18,7 @@ from transforms.synthesize import SceneQA
 from transforms.write import Item, Table
 
 # Looking for repetitions where there are none, as in questions, costs a tenth of the time of writing.
-_REPEATING = [
+QA_REPEATING = [
     *("image_id", "image_url", "question_type", "category", "region_a", "region_b", "caption_a", "caption_b"),
     *("unit", "label", "canonical", "messages.list.element.role"),
 ]
@@ -43,7 +43,7 @@ def qa() -> Table:
     def write(handle: BinaryIO, encoded: Sequence[bytes]) -> int:
         batches = (pa.ipc.read_record_batch(pa.py_buffer(data), QA) for data in encoded)
         tables = (pa.Table.from_batches(chunk, QA).combine_chunks() for chunk in _chunks(batches, 256))
-        return write_parquet(handle, QA, tables, repeating=_REPEATING)
+        return write_parquet(handle, QA, tables, repeating=QA_REPEATING)
 
     def items(element: SceneQA) -> Item:
         return element.scene.image_id, element.qa.serialize().to_pybytes()
