@@ -1,0 +1,113 @@
+"""How long one picture takes to lift, on one core, beside plain Open3D in the same run.
+
+    python -m benchmarks.lifting [--rounds 20] [--rooms samples] [--no-peer]
+
+The picture: 640x480, 8 regions of about 10,000 points each, standing apart on a floor. The chain: from the decoded
+depth map and the encoded masks to the canonical frame, cleaned points, boxes and all gaps. The peer cleans the same
+regions at full resolution (statistical outliers 50 / 1.2, voxels, DBSCAN) and boxes them; it has no frame and no
+gaps. Both run in turn; a cell reads median (fastest - slowest) in milliseconds of CPU time, which other work on the
+machine does not enter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.accuracy import default_truth
+from benchmarks.peers import open3d_object, percentile_box
+from benchmarks.raycast import Box, Camera, shoot
+from benchmarks.rooms import load_rooms, scene_of
+from schemas.config import LiftConfig
+from schemas.random import seeded_rng
+from schemas.records import Scene
+from transforms.geometry.camera import unproject
+from transforms.geometry.depth import decode_depth
+from transforms.geometry.masks import rle_indices
+from transforms.lift import measure
+
+CONFIG = LiftConfig()
+
+
+def standard_scene() -> Scene:
+    """Two rows of four boxes, nearer ones smaller, so that each covers about 10,000 pixels."""
+    boxes = [Box((2.4, 0.95 - 0.62 * number, 0.185), (0.37, 0.37, 0.37), 0.3 * number) for number in range(4)] + [
+        Box((4.2, 1.55 - 1.0 * number, 0.39), (0.56, 0.56, 0.78), 0.2 + 0.4 * number) for number in range(4)
+    ]
+    return shoot(tuple(boxes), Camera(height=1.5, pitch=-0.35, roll=0.05, focal=560.0), wall_at=6.0).scene()
+
+
+def ours(scene: Scene) -> Callable[[], object]:
+    assert scene.picture is not None
+    assert scene.picture.intrinsics is not None
+    assert scene.depth is not None
+    depth = decode_depth(scene.depth.png, scene.picture.width, scene.picture.height)
+    intrinsics = scene.picture.intrinsics
+    return lambda: measure(scene, depth, intrinsics, CONFIG, seeded_rng(0, scene.image_id, "lift"))
+
+
+def plain_open3d(scene: Scene) -> Callable[[], object]:
+    assert scene.picture is not None
+    assert scene.picture.intrinsics is not None
+    assert scene.depth is not None
+    height, intrinsics = scene.picture.height, scene.picture.intrinsics
+    z = decode_depth(scene.depth.png, scene.picture.width, height).ravel(order="F").astype(np.float64)
+    masks = [rle_indices(region.mask_rle or b"", height, scene.picture.width) for region in scene.regions or ()]
+    clouds = [unproject(mask, z[mask], height, intrinsics) for mask in masks]
+    return lambda: [percentile_box(open3d_object(np.ascontiguousarray(cloud)), 0.0) for cloud in clouds]
+
+
+def timed(chains: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of CPU of each chain in each round; the chains take turns."""
+    taken: dict[str, list[float]] = {name: [] for name in chains}
+    for number in range(rounds + 1):
+        for name, chain in chains.items():
+            start = time.process_time()
+            chain()
+            if number:  # the first round warms up
+                taken[name].append(1000 * (time.process_time() - start))
+    return taken
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=20, help="rounds of ours; the peer runs at most 3")
+    parser.add_argument("--rooms", type=Path, help="also time the rooms of this folder")
+    parser.add_argument("--no-peer", action="store_true", help="leave Open3D out")
+    options = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    scene = standard_scene()
+    assert scene.picture is not None
+    assert scene.depth is not None
+    png, width, height = scene.depth.png, scene.picture.width, scene.picture.height
+    sizes = [region.area_px for region in scene.regions or ()]
+    print(f"{platform.processor() or platform.machine()}, one core; Python {platform.python_version()}")
+    print(", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy", *([] if options.no_peer else ["open3d"]))))
+    print(f"{width}x{height}, {len(sizes)} regions of {min(sizes)} to {max(sizes)} points\n")
+    taken = timed(
+        {"lifting": ours(scene), "decoding the depth PNG": lambda: decode_depth(png, width, height)}, options.rounds
+    )
+    if not options.no_peer:
+        both = timed({"lifting beside": ours(scene), "plain Open3D chain": plain_open3d(scene)}, min(options.rounds, 3))
+        taken["plain Open3D chain"] = both["plain Open3D chain"]
+        ratio = np.median(both["plain Open3D chain"]) / np.median(both["lifting beside"])
+    if options.rooms:
+        rooms = [ours(scene_of(room)) for room in load_rooms(options.rooms, default_truth(options.rooms))]
+        each = timed({str(number): room for number, room in enumerate(rooms)}, 3)
+        taken[f"lifting, each of {len(rooms)} rooms"] = [float(np.median(values)) for values in each.values()]
+    for name, values in taken.items():
+        print(f"{name:28s} {np.median(values):8.1f} ({min(values):.1f} - {max(values):.1f})")
+    if not options.no_peer:
+        print(f"\nOpen3D / lifting, in turn: {ratio:.1f} times")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The smallest distances between point sets, all pairs at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
+
+from transforms.geometry.camera import Points
+
+Vector = NDArray[np.float64]
+
+# Nearer than this two objects touch.
+TOUCHING = 0.01
+
+_SAMPLE = 48
+_ROUNDS = 2
+# Products of numbers of points from which on it pays to look closer first, and to build a tree.
+_MANY, _DIRECT = 20_000, 400_000
+# Rounding must not exclude the nearest points themselves.
+_SLACK = 1e-9
+
+
+def pairwise_gaps(clouds: Sequence[Points]) -> NDArray[np.float64]:
+    """The smallest distance between the points of each pair.
+
+    Args:
+        clouds: (n_i, 3) points each, n_i ≥ 1, all in one frame.
+
+    Returns:
+        (k·(k−1)/2,) metres in the order 0-1, 0-2, …, 1-2, …; exact, but 0 where less than a centimetre.
+    """
+    prepared = [_prepared(cloud) for cloud in clouds]
+    gaps = [_gap(a, b) for i, a in enumerate(prepared) for b in prepared[i + 1 :]]
+    return np.array(gaps, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cloud:
+    """Points (3, n) axis by axis, half their squared norms (n,), evenly picked ones (m, 3), the box around all."""
+
+    points: NDArray[np.float64]
+    half_square: Vector
+    sample: Points
+    low: Vector
+    high: Vector
+
+
+def _prepared(cloud: Points) -> _Cloud:
+    points = np.ascontiguousarray(cloud.T)
+    step = -(-len(cloud) // _SAMPLE)
+    half_square = np.square(points).sum(axis=0) / 2
+    return _Cloud(points, half_square, np.ascontiguousarray(cloud[::step]), points.min(axis=1), points.max(axis=1))
+
+
+def _gap(a: _Cloud, b: _Cloud) -> float:
+    """The smallest distance of two point sets, or 0 when they touch.
+
+    A good guess first. It bounds the distance, and its direction separates the sets: with the guess as `bound` and
+    the unit vector d from a to b, a pair nearer than that lies within b·d − a·d < bound. For things that stand apart
+    only the few points next to the two supporting planes remain, and the nearest are among them.
+    """
+    from_a, from_b = _guess(a, b)
+    bound = float(np.linalg.norm(from_b - from_a))
+    if bound < TOUCHING:
+        return 0.0
+    along = (from_b - from_a) / bound
+    along_a, along_b = along @ a.points, along @ b.points
+    near_a = np.flatnonzero(along_a >= along_b.min() - bound - _SLACK)
+    near_b = np.flatnonzero(along_b <= along_a.max() + bound + _SLACK)
+    if len(near_a) * len(near_b) > _MANY:
+        near_a = near_a[_distance_to_box(a.points[:, near_a], b.low, b.high) <= bound + _SLACK]
+        near_b = near_b[_distance_to_box(b.points[:, near_b], a.low, a.high) <= bound + _SLACK]
+    found = _smallest_distance(a.points[:, near_a].T, b.points[:, near_b].T, bound)
+    return found if found >= TOUCHING else 0.0
+
+
+def _guess(a: _Cloud, b: _Cloud) -> tuple[Vector, Vector]:
+    """A point of each that are near each other: the nearest of the samples, then each other's nearest in turn."""
+    row, column = divmod(int(cdist(a.sample, b.sample, "sqeuclidean").argmin()), len(b.sample))
+    from_a, from_b = a.sample[row], b.sample[column]
+    for _ in range(_ROUNDS):
+        nearest_a = _nearest(a, from_b)
+        nearest_b = _nearest(b, nearest_a)
+        settled = bool((nearest_b == from_b).all())
+        from_a, from_b = nearest_a, nearest_b
+        if settled:
+            break
+    return from_a, from_b
+
+
+def _nearest(cloud: _Cloud, place: Vector) -> Vector:
+    """The point of the cloud that is nearest to a place, to within rounding."""
+    return cloud.points[:, (cloud.half_square - place @ cloud.points).argmin()]
+
+
+def _distance_to_box(points: NDArray[np.float64], low: Vector, high: Vector) -> NDArray[np.float64]:
+    """Distance (n,) of (3, n) points to an axis-aligned box; 0 inside."""
+    outside = np.maximum(np.maximum(low[:, None] - points, points - high[:, None]), 0)
+    return np.asarray(np.sqrt(np.square(outside).sum(axis=0)))
+
+
+def _smallest_distance(a: Points, b: Points, bound: float) -> float:
+    """The smallest distance between (n, 3) and (m, 3) points, or `bound` when none are nearer."""
+    if not len(a) or not len(b):
+        return bound
+    if len(a) * len(b) <= _DIRECT:
+        return min(float(np.sqrt(cdist(a, b, "sqeuclidean").min())), bound)
+    small, large = sorted((a, b), key=len)
+    tree = cKDTree(large, leafsize=32, balanced_tree=False, compact_nodes=False)
+    return min(float(tree.query(small, distance_upper_bound=bound + _SLACK)[0].min()), bound)

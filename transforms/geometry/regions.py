@@ -1,0 +1,58 @@
+"""From a mask to the points of its object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.config import LiftConfig
+from schemas.reasons import RegionReason
+from transforms.geometry.camera import Points
+from transforms.geometry.clean import object_points
+from transforms.geometry.outline import Sides, crop_around, sides, snap, without_blur
+from transforms.geometry.view import View
+
+# An object that the picture's edge cuts along more than this share of its outline is not whole, nor is one that
+# nearer things hide along more than that share.
+_CUT_SHARE, _HIDDEN_SHARE = 0.01, 0.33
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """An object's cleaned points (n, 3) in the camera frame; `truncated` when a good part of it is not seen."""
+
+    points: Points
+    truncated: bool
+
+
+def cloud_of(mask: NDArray[np.int64], view: View, config: LiftConfig) -> Cloud | RegionReason:
+    """The points of the object that a mask means, or why it cannot be measured.
+
+    Args:
+        mask: (n,) pixels, column · height + row, increasing.
+        view: the depth.
+        config: limits.
+    """
+    if not mask.size:
+        return RegionReason.EMPTY_MASK
+    crop = snap(without_blur(crop_around(mask, view.z, view.labels)), view.noise)
+    points = view.points(crop.indices())
+    if len(points) < config.min_points:
+        return RegionReason.TOO_FEW_POINTS
+    middle = float(np.median(points[:, 2]))
+    if not config.min_depth <= middle <= config.max_depth:
+        return RegionReason.OUT_OF_RANGE
+    border = sides(crop, view.noise)
+    keep = object_points(points, border, middle / min(view.intrinsics.fx, view.intrinsics.fy), view.noise * middle)
+    if keep.sum() < config.min_points:
+        return RegionReason.TOO_FEW_POINTS
+    return Cloud(points if keep.all() else points.T[:, keep].T, _truncated(border, keep))
+
+
+def _truncated(border: Sides, keep: NDArray[np.bool_]) -> bool:
+    own = keep[border.pixel]
+    total = max(int(own.sum()), 1)
+    cut, hidden = int((border.cut & own).sum()), int((border.hidden & own).sum())
+    return bool(cut > _CUT_SHARE * total or hidden > _HIDDEN_SHARE * total)
