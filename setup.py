@@ -29,6 +29,7 @@ MODELS = [
     "transformers>=5,<6",
     "open_clip_torch>=3,<4",
     "safetensors>=0.5,<1",
+    "lensfunpy>=1.14,<2",
 ]
 TRAIN = [*MODELS, "accelerate>=1.6,<2", "peft>=0.17,<1", "datasets>=4,<6"]
 REPORT = ["plotly>=6,<7", "jinja2>=3.1,<4"]

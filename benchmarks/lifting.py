@@ -27,9 +27,9 @@ from benchmarks.raycast import Box, Camera, shoot
 from benchmarks.rooms import load_rooms, scene_of
 from schemas.config import LiftConfig
 from schemas.random import seeded_rng
+from schemas.rasters import decode_depth
 from schemas.records import Scene
 from transforms.geometry.camera import unproject
-from transforms.geometry.depth import decode_depth
 from transforms.geometry.masks import rle_indices
 from transforms.lift import measure
 

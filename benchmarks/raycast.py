@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.rooms import encode_depth, encode_mask, region_of
+from benchmarks.rooms import region_of
+from schemas.masks import encode_mask
+from schemas.rasters import encode_depth
 from schemas.records import Depth, Ground, ImageRow, Intrinsics, Picture, Scene
 
 FLOOR, WALL, FIRST_BOX = 1, 2, 10

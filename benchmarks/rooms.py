@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as coco
 
+from schemas.masks import encode_mask
+from schemas.rasters import encode_depth
 from schemas.records import Depth, Ground, ImageRow, Intrinsics, Picture, Region, Scene
 
 FLOOR = 1
@@ -77,15 +77,3 @@ def region_of(number: int, mask: NDArray[np.bool_]) -> Region:
     rows, columns = np.nonzero(mask)
     box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) if rows.size else (0, 0, 0, 0)
     return Region(number, tuple(float(side) for side in box), 1.0, encode_mask(mask), int(mask.sum()))
-
-
-def encode_mask(mask: NDArray[np.bool_]) -> bytes:
-    return coco.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
-
-
-def encode_depth(depth: NDArray[np.float64]) -> bytes:
-    """Metres as a 16-bit PNG in millimetres."""
-    data = io.BytesIO()
-    millimetres = np.clip(np.rint(depth * 1000), 0, 65535).astype(np.uint16)
-    Image.fromarray(millimetres).save(data, format="PNG", compress_level=1)
-    return data.getvalue()

@@ -26,7 +26,7 @@ def _decode_other(kind: Any, value: Any) -> Any:
     raise TypeError(f"a record holds a {kind}, which has no decoding")
 
 
-class RecordCoder(coders.Coder):  # type: ignore[misc]  # Beam has no type stubs
+class RecordCoder(coders.Coder):
     """Encodes one record type. Deterministic for records whose dicts were built in a fixed order."""
 
     record: type

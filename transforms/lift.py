@@ -1,26 +1,28 @@
-"""From depth and masks to a ground frame, 3D boxes and gaps: the pure part of the LiftTo3D stage."""
+"""LiftTo3D: from depth and masks to a ground frame, 3D boxes and gaps."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.config import LiftConfig
+from schemas.config import JobConfig, LiftConfig
 from schemas.random import seeded_rng
+from schemas.rasters import decode_depth
 from schemas.reasons import Reason, RegionReason, Rejected
 from schemas.records import DroppedRegion, Frame, Intrinsics, Region, RegionShape, Scene
 from transforms.geometry.boxes import axis_aligned_box, footprint
 from transforms.geometry.camera import Points, transform
 from transforms.geometry.canonical import world_from_camera
-from transforms.geometry.depth import decode_depth
 from transforms.geometry.gaps import pairwise_gaps
 from transforms.geometry.ground import GroundPlane, NoGround, geometric_ground, labelled_ground
 from transforms.geometry.masks import rle_indices
 from transforms.geometry.regions import cloud_of
 from transforms.geometry.view import View
 from transforms.intrinsics import from_fov, usable
+from transforms.stage import SceneStage
 
 STAGE = "lift"
 _GRAIN = 1e-6
@@ -196,3 +198,10 @@ def _quantised(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Whole micrometres or microradians: what differs below comes from the machine, not from the scene."""
     # Adding zero turns a negative zero into a positive one.
     return np.round(values, 6) + 0.0
+
+
+class LiftTo3D(SceneStage):
+    """Fills `Scene.frame`, `Scene.gaps_m` and the shape of every region; drops regions that cannot be measured."""
+
+    def __init__(self, config: JobConfig) -> None:
+        super().__init__(partial(lift, config=config.lift, job_seed=config.seed))

@@ -13,7 +13,7 @@ from transforms.decode import DecodeImages
 from transforms.depth import EstimateDepth
 from transforms.fetch import FetchImages
 from transforms.ground import FindGround
-from transforms.lift_stage import LiftTo3D
+from transforms.lift import LiftTo3D
 from transforms.masks import SegmentRegions
 from transforms.regions import ProposeRegions
 from transforms.scene_filter import SceneFilter

@@ -15,8 +15,10 @@ from scipy.spatial import cKDTree
 
 from benchmarks.accuracy import CONDITIONS, evaluate
 from benchmarks.raycast import FIRST_BOX, Box, Camera, shoot
-from benchmarks.rooms import encode_depth, encode_mask, load_rooms
+from benchmarks.rooms import load_rooms
 from schemas.config import LiftConfig
+from schemas.masks import encode_mask
+from schemas.rasters import encode_depth
 from schemas.reasons import Reason, RegionReason, Rejected
 from schemas.records import Depth, Ground, Intrinsics
 from transforms.lift import lift

@@ -1,14 +1,9 @@
-"""Depth maps: decoding, the level of their noise, and less of it."""
+"""Depth maps: the level of their noise, and less of it."""
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-
-from schemas.reasons import Reason, Rejected
 
 # Relative noise that measures are not harmed by; the millimetres of the maps alone make a tenth of it.
 QUIET = 0.003
@@ -17,39 +12,6 @@ _NOISE_SAMPLE, _MIN_NOISE_SAMPLE = 40_000, 100
 _MAX_REACH_PX = 5
 # How many standard deviations apart two pixels of one surface may lie.
 _GATE = 2.5
-
-
-def decode_depth(png: bytes, width: int, height: int) -> NDArray[np.float32]:
-    """A 16-bit PNG in millimetres as metres.
-
-    Args:
-        png: the encoded map.
-        width, height: of the picture, which the map must share.
-
-    Returns:
-        (H, W) float32 planar z in metres, column-major in memory (the order of mask pixels), 0 = unknown.
-
-    Raises:
-        Rejected: `bad_depth`, when it is no such PNG, has another size, or knows no pixel.
-    """
-    try:
-        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-            if image.size != (width, height):
-                raise Rejected(
-                    Reason.BAD_DEPTH,
-                    f"the depth map has {image.size[0]}x{image.size[1]} pixels, the picture {width}x{height}",
-                )
-            if not image.mode.startswith("I"):
-                raise Rejected(Reason.BAD_DEPTH, f"the depth map must be a 16-bit grey PNG, not of mode {image.mode}")
-            millimetres = np.asarray(image)
-    except Rejected:
-        raise
-    except Exception as error:
-        # Decoders fail in many ways on damaged files; each means the same here.
-        raise Rejected(Reason.BAD_DEPTH, f"the depth map cannot be read: {type(error).__name__}: {error}") from error
-    if not millimetres.any():
-        raise Rejected(Reason.BAD_DEPTH, "the depth map knows no pixel: all are 0")
-    return np.asfortranarray(millimetres, dtype=np.float32) * np.float32(0.001)
 
 
 def relative_noise(z: NDArray[np.float32]) -> float:

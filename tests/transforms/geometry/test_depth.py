@@ -1,44 +1,8 @@
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
 
 from benchmarks.raycast import Box, Camera, shoot
-from benchmarks.rooms import encode_depth
-from schemas.reasons import Reason, Rejected
-from transforms.geometry.depth import decode_depth, relative_noise, smoothed
-
-
-def png(array):
-    data = io.BytesIO()
-    Image.fromarray(array).save(data, format="PNG")
-    return data.getvalue()
-
-
-def test_decodes_millimetres():
-    depth = np.array([[0.0, 1.234], [65.535, 0.001], [2.0, 3.0]])
-    decoded = decode_depth(encode_depth(depth), 2, 3)
-    assert decoded.dtype == np.float32
-    np.testing.assert_allclose(decoded, depth, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("data", "says"),
-    [
-        (b"", "cannot be read"),
-        (b"\x89PNG\r\n\x1a\n garbage", "cannot be read"),
-        (png(np.ones((3, 2), np.uint16))[:-30], "cannot be read"),
-        (png(np.ones((3, 2), np.uint8)), "16-bit"),
-        (png(np.ones((3, 2, 3), np.uint8)), "16-bit"),
-        (png(np.ones((2, 3), np.uint16)), "has 3x2 pixels, the picture 2x3"),
-        (png(np.zeros((3, 2), np.uint16)), "all are 0"),
-    ],
-)
-def test_refuses_what_is_no_depth_map(data, says):
-    with pytest.raises(Rejected, match=says) as caught:
-        decode_depth(data, 2, 3)
-    assert caught.value.reason is Reason.BAD_DEPTH
+from transforms.geometry.depth import relative_noise, smoothed
 
 
 def shot_depth():
