@@ -35,7 +35,8 @@ format: setup-all ## let ruff lay out the code
 	$(BIN)/ruff format .
 
 bench: setup-all ## every benchmark that needs no GPU
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+	@for name in accuracy lifting qa_synthesis overhead fetching; do \
+		echo "== benchmarks/$$name.py"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 lock: ## write constraints.txt anew from the newest versions that setup.py allows
 	@deploy/setup.sh "$(VENV)" "$(PYTHON)" lock
