@@ -96,8 +96,9 @@ def _setting(text: str) -> Tree:
 
 
 def _first_fault(error: ValidationError) -> str:
-    fault = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in fault["loc"])
+    # Of the alternatives of a union the one that got farthest is meant; its brackets are pydantic's, not the user's.
+    fault = max(error.errors(include_url=False), key=lambda fault: len(fault["loc"]))
+    path = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))
     if fault["type"] == "extra_forbidden":
         known = _fields(fault["loc"][:-1])
         close = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)

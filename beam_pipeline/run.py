@@ -30,6 +30,7 @@ from schemas.run import RunPlan, RunRecord
 from transforms.manifest import Manifest, open_manifest
 from transforms.perceive import Perceive, stages
 from transforms.read_scenes import ScenesTable, open_scenes
+from transforms.synthesize import SynthesizeQA
 
 PACKAGES = (
     "apache-beam",
@@ -93,6 +94,7 @@ def prepare(request: Request) -> Job:
     """
     config = request.config
     make_runner(request.beam_arguments)
+    SynthesizeQA(config.qa)
     source: Manifest | ScenesTable
     if request.command == "synthesize":
         source = open_scenes(request.input)

@@ -15,6 +15,7 @@ from apache_beam.pvalue import PCollection, TaggedOutput
 from schemas.config import QAConfig
 from schemas.reasons import Rejected
 from schemas.records import LedgerRow, SceneRow
+from transforms.qa.sampling import mix_of
 from transforms.qa.synthesis import Synthesizer
 from transforms.stage import LEDGER, Split, internal_error, split, to_ledger
 
@@ -40,10 +41,14 @@ class SynthesizeQA(beam.PTransform):
     Args:
         config: how many questions, of which types, in which words.
         seed: the job's seed.
+
+    Raises:
+        UserError: at construction, when `config.mix` names no question type.
     """
 
     def __init__(self, config: QAConfig, *, seed: int = 0) -> None:
         super().__init__()
+        mix_of(config.mix)
         self._config = config
         self._seed = seed
 

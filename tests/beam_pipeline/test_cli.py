@@ -74,6 +74,7 @@ def test_an_output_that_no_folder_can_be_made_for(capsys: pytest.CaptureFixture[
         (["generate", "--input", MANIFEST, "--output", "b", "--slices", "2", "--slice", "2"], "--slice: 2 is not one"),
         (["generate", "--input", MANIFEST, "--output", "b", "--runner", "DaskRunner"], "DaskRunner loses elements"),
         (["synthesize", "--input", MANIFEST, "--output", "b"], "is not a scenes table"),
+        (["generate", "--input", MANIFEST, "--output", "b", "--set", "qa.mix={far: 1}"], "'far' is no question type"),
         (["dance"], "No such command 'dance'"),
     ],
 )

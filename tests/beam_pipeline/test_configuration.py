@@ -48,6 +48,8 @@ def test_merging_leaves_the_parts_alone() -> None:
         ((None, None, {}, ("qqq=3",)), "qqq is not a setting; known are"),
         ((None, None, {}, ("qa.per_image=many",)), "qa.per_image: input should be a valid integer.*found 'many'"),
         ((None, None, {}, ("qa.per_image=-1",)), "qa.per_image: .*greater than or equal to 0"),
+        ((None, None, {}, ("qa.mix={distance: -1}",)), "qa.mix.distance: .*greater than or equal to 0, found -1"),
+        ((None, None, {}, ("qa.mix=some",)), "qa.mix: input should be 'balanced' or 'paper', found 'some'"),
         ((None, None, {}, ("qa.per_image",)), "is not of the form path.to.field=value"),
         ((None, None, {}, ("qa..x=1",)), "is not of the form path.to.field=value"),
         ((None, None, {}, ("qa.per_image=[1",)), "the value of qa.per_image is not YAML"),
