@@ -154,10 +154,11 @@ def execute(job: Job, console: Console) -> RunRecord | None:
     with watch(rows, console) if local else contextlib.nullcontext():
         for index in job.todo:
             _run_slice(job.slice(index, now()), job.request.beam_arguments)
-    if job.todo and local:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(Layout(output, 1).temporary)
-    return open_run(output).record
+    record = open_run(output).record
+    if record is not None and "://" not in output:
+        # Only now: while slices are missing, another command may have files there that it is writing.
+        shutil.rmtree(Layout(output, 1).temporary, ignore_errors=True)
+    return record
 
 
 def _nothing_to_keep(job: Job) -> bool:
