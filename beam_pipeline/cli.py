@@ -28,7 +28,7 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, e.g. qa.per_image=50; laid over all else. Repeatable.")
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of every random choice.", show_default="0")]
-Columns = Annotated[str | None, typer.Option(help="Names of the manifest's columns, e.g. image_url=URL,captions=TEXT.")]
+Columns = Annotated[str | None, typer.Option(help="Names of the manifest's columns, e.g. image_url=URL,image_id=KEY.")]
 NumShards = Annotated[int | None, typer.Option(min=1, help="Files for each table and slice.", show_default="4")]
 StoreImages = Annotated[
     bool | None,
