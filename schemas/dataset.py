@@ -36,16 +36,18 @@ def open_run(root: str) -> Run:
     Raises:
         UserError: a record is there and cannot be read.
     """
-    slices = tuple(_parsed(path, SliceRecord) for path in _matching(FileSystems.join(root, "slices", "*.json")))
-    whole = _matching(FileSystems.join(root, RUN_RECORD))
+    slices = tuple(_parsed(path, SliceRecord) for path in _matching(root, "slices", "*.json"))
+    whole = _matching(root, RUN_RECORD)
     return Run(root, slices, _parsed(whole[0], RunRecord) if whole else None)
 
 
-def _matching(pattern: str) -> Sequence[str]:
+def _matching(root: str, *names: str) -> Sequence[str]:
     try:
-        return sorted(found.path for found in FileSystems.match([pattern])[0].metadata_list)
+        found = FileSystems.match([FileSystems.join(root, *names)])[0].metadata_list
     except (ValueError, OSError) as error:
-        raise UserError(f"{pattern}: {error!s:.200}") from error
+        text = " ".join(str(error).split())[:200]
+        raise UserError(f"{root} cannot be looked into: {text} (gs:// needs spatialvlm[gcp])") from error
+    return sorted(item.path for item in found)
 
 
 def _parsed(path: str, kind: type[RecordT]) -> RecordT:

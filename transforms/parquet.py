@@ -31,16 +31,21 @@ def find_parquet(location: str) -> list[str]:
         UserError: there are none.
     """
     is_glob = any(character in location for character in "*?[")
-    patterns = [location] if is_glob else [FileSystems.join(location, "*.parquet"), location]
     try:
-        for pattern in patterns:
+        for pattern in [location] if is_glob else [FileSystems.join(location, "*.parquet"), location]:
             found = (item.path for item in FileSystems.match([pattern])[0].metadata_list)
             files = sorted(path for path in found if not os.path.isdir(path))
             if files:
                 return files
     except (ValueError, OSError) as error:
-        raise UserError(f"--input: {location}: {error!s:.200} (gs:// needs spatialvlm[gcp])") from error
+        raise UserError(
+            f"--input: {location} cannot be read: {_one_line(error)} (gs:// needs spatialvlm[gcp])"
+        ) from error
     raise UserError(f"--input: no Parquet file at {location}; give a file, a folder or a glob")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def read_footer(path: str) -> pq.FileMetaData:

@@ -75,6 +75,8 @@ def test_an_output_that_no_folder_can_be_made_for(capsys: pytest.CaptureFixture[
         (["generate", "--input", MANIFEST, "--output", "b", "--runner", "DaskRunner"], "DaskRunner loses elements"),
         (["synthesize", "--input", MANIFEST, "--output", "b"], "is not a scenes table"),
         (["generate", "--input", MANIFEST, "--output", "b", "--set", "qa.mix={far: 1}"], "'far' is no question type"),
+        (["generate", "--input", "tape://a/m.parquet", "--output", "b"], "--input: tape://a/m.parquet cannot be read"),
+        (["generate", "--input", MANIFEST, "--output", "tape://b"], "tape://b cannot be looked into"),
         (["dance"], "No such command 'dance'"),
     ],
 )
