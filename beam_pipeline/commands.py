@@ -60,7 +60,7 @@ def run_command(command: Any, flags: Mapping[str, Any], beam_arguments: Sequence
         _print_plan(job, out)
         return exit_codes.OK
     if not job.todo:
-        err.print(f"{job.request.output} is complete; nothing to do", highlight=False)
+        err.print(f"{job.request.output}: nothing to do, all of it is there", highlight=False)
     try:
         record = execute(job, err)
     except UserError:
