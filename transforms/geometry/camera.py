@@ -21,7 +21,8 @@ def rays(index: NDArray[np.int64], height: int, intrinsics: Intrinsics) -> tuple
     Returns:
         x and y, both (n,) float64.
     """
-    column, row = np.divmod(index, height)
+    column = index // height
+    row = index - column * height
     return (column - intrinsics.cx) / intrinsics.fx, (row - intrinsics.cy) / intrinsics.fy
 
 

@@ -46,8 +46,10 @@ class Crop:
 
     def indices(self) -> Indices:
         """The mask's pixels in the picture: (n,) column · height + row, increasing."""
-        columns, rows = np.divmod(np.flatnonzero(self.mask), self.mask.shape[1])
-        return (columns + self.first_column) * self.height + rows + self.first_row
+        rows = self.mask.shape[1]
+        flat = np.flatnonzero(self.mask)
+        # A column further is `height` pixels further in the picture and `rows` in the crop.
+        return flat + flat // rows * (self.height - rows) + (self.first_column * self.height + self.first_row)
 
 
 def crop_around(index: Indices, z: NDArray[np.float32], labels: NDArray[np.int16]) -> Crop:
@@ -59,21 +61,24 @@ def crop_around(index: Indices, z: NDArray[np.float32], labels: NDArray[np.int16
         labels: (W, H), not 0 where a pixel belongs to any mask.
     """
     width, height = z.shape
-    columns, rows = np.divmod(index, height)
-    c0, c1 = int(columns[0]) - _PAD, int(columns[-1]) + _PAD + 1
-    r0, r1 = int(rows.min()) - _PAD, int(rows.max()) + _PAD + 1
+    of_pixel = np.zeros(z.size, dtype=bool)
+    of_pixel[index] = True
+    whole = of_pixel.reshape(z.shape)
+    left, right = int(index[0]) // height, int(index[-1]) // height
+    rows = np.flatnonzero(whole[left : right + 1].any(axis=0))
+    c0, c1 = left - _PAD, right + _PAD + 1
+    r0, r1 = int(rows[0]) - _PAD, int(rows[-1]) + _PAD + 1
     inverse = np.full((c1 - c0, r1 - r0), np.nan, dtype=np.float32)
     others = np.zeros(inverse.shape, dtype=bool)
     mask = np.zeros(inverse.shape, dtype=bool)
-    mask[columns - c0, rows - r0] = True
     inside = slice(max(c0, 0), min(c1, width)), slice(max(r0, 0), min(r1, height))
     here = slice(inside[0].start - c0, inside[0].stop - c0), slice(inside[1].start - r0, inside[1].stop - r0)
     with np.errstate(divide="ignore"):
         near = 1 / z[inside]
-    near[np.isinf(near)] = np.nan
-    inverse[here] = near
-    others[here] = labels[inside] != 0
-    mask &= ~np.isnan(inverse)
+    known = np.isfinite(near)
+    np.copyto(inverse[here], near, where=known)
+    np.not_equal(labels[inside], 0, out=others[here])
+    np.logical_and(whole[inside], known, out=mask[here])
     outside = np.ones(inverse.shape, dtype=bool)
     outside[here] = False
     return Crop(inverse, mask, others, outside, c0, r0, height)
@@ -87,20 +92,18 @@ def without_blur(crop: Crop) -> Crop:
     edges are not blurred, and what looks like it is a narrow side of the object.
     """
     hanging = np.zeros(crop.mask.size, dtype=bool)
-    inverse, pixels = crop.inverse.ravel(), np.flatnonzero(crop.mask)
+    inverse, flat = crop.inverse.ravel(), crop.mask.ravel()
+    far = np.float32(_BLUR) * inverse
     for step in crop.steps[::2]:
-        before, here, after = inverse[pixels - step], inverse[pixels], inverse[pixels + step]
-        far = _BLUR * here
-        # Few pixels pass the first look; only they are looked at closely.
-        steep = np.flatnonzero(
-            ((after - here > far) & (here - before > far)) | ((before - here > far) & (here - after > far))
-        )
-        at = pixels[steep]
-        slope = np.abs(after[steep] - before[steep])
+        # Few pixels pass the first look, over all of the crop; only they are looked at closely.
+        slope = np.abs(inverse[2 * step :] - inverse[: -2 * step])
+        at = np.flatnonzero((slope > far[step:-step]) & flat[step:-step]) + step
+        onto, off = inverse[at] - inverse[at - step], inverse[at + step] - inverse[at]
         left = np.abs(inverse[at - 2 * step] - inverse[at - 4 * step])
         right = np.abs(inverse[at + 2 * step] - inverse[at + 4 * step])
-        level = np.fmax(left, right) * _BLUR_STEEPER < slope
-        hanging[at[level]] = True
+        between = (np.minimum(onto, off) > far[at]) | (np.maximum(onto, off) < -far[at])
+        level = np.fmax(left, right) * _BLUR_STEEPER < slope[at - step]
+        hanging[at[between & level]] = True
     if not hanging.any() or hanging.sum() < _sharp_sides(crop):
         return crop
     hanging_at = hanging.reshape(crop.mask.shape)
@@ -109,7 +112,7 @@ def without_blur(crop: Crop) -> Crop:
 
 def _sharp_sides(crop: Crop) -> int:
     """How many of the mask's sides have a full depth edge right at them."""
-    _, ends, step = _borders(crop)
+    ends, step = _borders(crop)
     inverse = crop.inverse.ravel()
     within, across = np.abs(inverse[ends] - inverse[ends - step]), np.abs(inverse[ends + step] - inverse[ends])
     return int(np.count_nonzero((across > 2 * _BLUR * inverse[ends]) & (across > _BLUR_STEEPER * within)))
@@ -127,41 +130,41 @@ def snap(crop: Crop, noise: float) -> Crop:
         noise: relative noise of the depth, which a jump has to exceed.
     """
     inverse, flat = crop.inverse.ravel(), crop.mask.ravel()
-    _, ends, step = _borders(crop)
-    along = np.arange(-REACH_PX - 1, REACH_PX + 3)
+    ends, step = _borders(crop)
     border = REACH_PX + 1
-    places = ends[:, None] + step[:, None] * along
+    places = ends + step * np.arange(-border, REACH_PX + 3)[:, None]
     profile = inverse[places]
     jump = _jumps(profile, noise)
     # A run shorter than the reach ends at its other border; beyond it nothing can be said.
-    within = np.logical_and.accumulate(flat[places[:, border - 1 : 0 : -1]], axis=1)
-    falls = profile[:, border + 2 :] < profile[:, border + 1 : -1]
-    inner = _first(jump[:, border - 1 : 0 : -1] & within)
-    outer = _first(jump[:, border + 1 :] & falls)
-    smooth = ~jump[:, border]
+    within = np.logical_and.accumulate(flat[places[border - 1 : 0 : -1]], axis=0)
+    falls = profile[border + 2 :] < profile[border + 1 : -1]
+    inner = _first(jump[border - 1 : 0 : -1] & within)
+    outer = _first(jump[border + 1 :] & falls)
+    smooth = ~jump[border]
     cut, added = smooth & (inner <= outer) & (inner <= REACH_PX), smooth & (outer < inner)
+    before_jump = np.arange(REACH_PX)[:, None]
     snapped = flat.copy()
-    for k in range(REACH_PX):
-        grown = (ends + (k + 1) * step)[added & (outer > k)]
-        snapped[grown[~crop.taken.ravel()[grown]]] = True
-    for k in range(REACH_PX):
-        snapped[(ends - k * step)[cut & (inner > k)]] = False
+    grown = places[border + 1 : border + 1 + REACH_PX][added & (before_jump < outer)]
+    snapped[grown[~crop.taken.ravel()[grown]]] = True
+    snapped[places[border:1:-1][cut & (before_jump < inner)]] = False
     return replace(crop, mask=snapped.reshape(crop.mask.shape))
 
 
-def _borders(crop: Crop) -> tuple[Indices, Indices, Indices]:
-    """The sides of the mask's pixels that face the outside: the pixel by its number in the mask, its place in the
-    flat crop, and the step to the place outside, (s,) each."""
-    flat = crop.mask.ravel()
-    pixels = np.flatnonzero(flat)
-    numbers = [np.flatnonzero(~flat[pixels + step]) for step in crop.steps]
-    number = np.concatenate(numbers)
-    return number, pixels[number], np.repeat(crop.steps, [len(part) for part in numbers])
+def _borders(crop: Crop) -> tuple[Indices, Indices]:
+    """The sides of the mask's pixels that face the outside: the pixel's place in the flat crop, and the step to the
+    place outside, (s,) each."""
+    flat, margin = crop.mask.ravel(), crop.mask.shape[1]
+    inside = flat[margin:-margin]
+    ends = [np.flatnonzero(inside > flat[margin + step : flat.size - margin + step]) for step in crop.steps]
+    return np.concatenate(ends) + margin, np.repeat(crop.steps, [len(part) for part in ends])
 
 
 def _first(found: NDArray[np.bool_]) -> Indices:
-    """Place, from 1, of the first hit in each row (n, m); beyond any where there is none."""
-    return np.where(found.any(axis=1), found.argmax(axis=1) + 1, np.int64(99))
+    """Place, from 1, of the first hit in each column (m, n); beyond any where there is none."""
+    first = np.full(found.shape[1], 99)
+    for place in range(len(found), 0, -1):
+        first[found[place - 1]] = place
+    return first
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,27 +183,27 @@ class Sides:
 
 def sides(crop: Crop, noise: float) -> Sides:
     """What the mask borders on, side by side."""
-    number, ends, step = _borders(crop)
-    places = ends[:, None] + step[:, None] * np.arange(4)
+    ends, step = _borders(crop)
+    places = ends + step * np.arange(4)[:, None]
     profile = crop.inverse.ravel()[places]
     # The surface outside goes on inside if the step onto the mask is like its own steps.
     change = _relative_change(profile)
-    jump = _exceeds(change[:, 0], change[:, 1:].min(axis=1), noise)
-    return Sides(number, ~jump, jump & (profile[:, 1] > profile[:, 0]), crop.outside.ravel()[places[:, 1]])
+    jump = _exceeds(change[0], change[1:].min(axis=0), noise)
+    number = np.cumsum(crop.mask.ravel())[ends] - 1
+    return Sides(number, ~jump, jump & (profile[1] > profile[0]), crop.outside.ravel()[places[1]])
 
 
 def _jumps(profile: NDArray[np.float32], noise: float) -> NDArray[np.bool_]:
-    """Between which neighbours of (n, m) inverse depths the depth jumps: (n, m − 1); unknown depth is a jump."""
+    """Between which neighbours of (m, n) inverse depths the depth jumps: (m − 1, n); unknown depth is a jump."""
     change = _relative_change(profile)
-    middle = change.shape[1] // 2
-    usual: NDArray[np.float32] = np.partition(change, middle, axis=1)[:, middle, None]
+    middle = len(change) // 2
+    usual: NDArray[np.float32] = np.partition(change, middle, axis=0)[middle]
     return _exceeds(change, usual, noise)
 
 
 def _relative_change(profile: NDArray[np.float32]) -> NDArray[np.float32]:
-    """From each of (n, m) inverse depths to the next, (n, m − 1); infinite next to unknown depth."""
-    before, after = profile[:, :-1], profile[:, 1:]
-    change: NDArray[np.float32] = np.abs(after - before) / np.fmax(after, before)
+    """From each of (m, n) inverse depths to the next, (m − 1, n); infinite next to unknown depth."""
+    change: NDArray[np.float32] = np.abs(np.diff(profile, axis=0)) / np.fmax(profile[1:], profile[:-1])
     change[np.isnan(change)] = np.inf
     return change
 

@@ -48,7 +48,7 @@ def cloud_of(mask: NDArray[np.int64], view: View, config: LiftConfig) -> Cloud |
     keep = object_points(points, border, middle / min(view.intrinsics.fx, view.intrinsics.fy), view.noise * middle)
     if keep.sum() < config.min_points:
         return RegionReason.TOO_FEW_POINTS
-    return Cloud(points if keep.all() else points.T[:, keep].T, _truncated(border, keep))
+    return Cloud(points if keep.all() else np.compress(keep, points.T, axis=1).T, _truncated(border, keep))
 
 
 def _truncated(border: Sides, keep: NDArray[np.bool_]) -> bool:

@@ -55,4 +55,6 @@ class View:
     def _unprojected(self, depth: NDArray[np.float32], index: NDArray[np.int64]) -> Points:
         z = depth.ravel()[index].astype(np.float64)
         known = z > 0
-        return unproject(index[known], z[known], self.height, self.intrinsics)
+        if not known.all():
+            index, z = index[known], z[known]
+        return unproject(index, z, self.height, self.intrinsics)
