@@ -23,6 +23,8 @@ _ROUNDS = 2
 _MANY, _DIRECT = 20_000, 400_000
 # Rounding must not exclude the nearest points themselves.
 _SLACK = 1e-9
+# The same in single precision, relative to the coordinates.
+_ROUGH = 2.0**-18
 
 
 def pairwise_gaps(clouds: Sequence[Points]) -> NDArray[np.float64]:
@@ -41,20 +43,23 @@ def pairwise_gaps(clouds: Sequence[Points]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class _Cloud:
-    """Points (3, n) axis by axis, half their squared norms (n,), evenly picked ones (m, 3), the box around all."""
+    """Points (3, n) axis by axis; the same and half their squared norms (n,) in single precision, for a first look;
+    evenly picked ones (m, 3); how far from the origin they reach."""
 
     points: NDArray[np.float64]
-    half_square: Vector
+    rough: NDArray[np.float32]
+    half_square: NDArray[np.float32]
     sample: Points
-    low: Vector
-    high: Vector
+    reach: float
 
 
 def _prepared(cloud: Points) -> _Cloud:
     points = np.ascontiguousarray(cloud.T)
     step = -(-len(cloud) // _SAMPLE)
-    half_square = np.square(points).sum(axis=0) / 2
-    return _Cloud(points, half_square, np.ascontiguousarray(cloud[::step]), points.min(axis=1), points.max(axis=1))
+    rough = points.astype(np.float32)
+    half_square = np.square(rough).sum(axis=0) / 2
+    reach = float(np.sqrt(2 * half_square.max()))
+    return _Cloud(points, rough, half_square, np.ascontiguousarray(cloud[::step]), reach)
 
 
 def _gap(a: _Cloud, b: _Cloud) -> float:
@@ -68,14 +73,16 @@ def _gap(a: _Cloud, b: _Cloud) -> float:
     bound = float(np.linalg.norm(from_b - from_a))
     if bound < TOUCHING:
         return 0.0
-    along = (from_b - from_a) / bound
-    along_a, along_b = along @ a.points, along @ b.points
-    near_a = np.flatnonzero(along_a >= along_b.min() - bound - _SLACK)
-    near_b = np.flatnonzero(along_b <= along_a.max() + bound + _SLACK)
-    if len(near_a) * len(near_b) > _MANY:
-        near_a = near_a[_distance_to_box(a.points[:, near_a], b.low, b.high) <= bound + _SLACK]
-        near_b = near_b[_distance_to_box(b.points[:, near_b], a.low, a.high) <= bound + _SLACK]
-    found = _smallest_distance(a.points[:, near_a].T, b.points[:, near_b].T, bound)
+    along = ((from_b - from_a) / bound).astype(np.float32)
+    along_a, along_b = along @ a.rough, along @ b.rough
+    slack = _SLACK + _ROUGH * (a.reach + b.reach)
+    near_a = a.points.take(np.flatnonzero(along_a >= along_b.min() - np.float32(bound + slack)), axis=1)
+    near_b = b.points.take(np.flatnonzero(along_b <= along_a.max() + np.float32(bound + slack)), axis=1)
+    few, many = sorted((near_a, near_b), key=np.size)
+    if few.shape[1] * many.shape[1] > _MANY:
+        many = _near_box(many, few, bound + _SLACK)
+        few = _near_box(few, many, bound + _SLACK)
+    found = _smallest_distance(few.T, many.T, bound)
     return found if found >= TOUCHING else 0.0
 
 
@@ -95,13 +102,16 @@ def _guess(a: _Cloud, b: _Cloud) -> tuple[Vector, Vector]:
 
 def _nearest(cloud: _Cloud, place: Vector) -> Vector:
     """The point of the cloud that is nearest to a place, to within rounding."""
-    return cloud.points[:, (cloud.half_square - place @ cloud.points).argmin()]
+    return cloud.points[:, (cloud.half_square - place.astype(np.float32) @ cloud.rough).argmin()]
 
 
-def _distance_to_box(points: NDArray[np.float64], low: Vector, high: Vector) -> NDArray[np.float64]:
-    """Distance (n,) of (3, n) points to an axis-aligned box; 0 inside."""
-    outside = np.maximum(np.maximum(low[:, None] - points, points - high[:, None]), 0)
-    return np.asarray(np.sqrt(np.square(outside).sum(axis=0)))
+def _near_box(points: NDArray[np.float64], others: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
+    """Those of (3, n) points that are within reach of the axis-aligned box around (3, m) others."""
+    if not others.size:
+        return points
+    low, high = others.min(axis=1)[:, None], others.max(axis=1)[:, None]
+    outside = np.maximum(np.maximum(low - points, points - high), 0)
+    return points.compress(np.square(outside).sum(axis=0) <= reach**2, axis=1)
 
 
 def _smallest_distance(a: Points, b: Points, bound: float) -> float:
