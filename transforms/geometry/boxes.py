@@ -49,16 +49,28 @@ def robust_extent(values: NDArray[np.float64]) -> tuple[float, float]:
     Returns:
         Lower and upper end, never outside the values.
     """
-    return _lower_end(values), -_lower_end(-values)
+    low, high = _extents(values[None])[0]
+    return float(low), float(high)
 
 
-def _lower_end(values: NDArray[np.float64]) -> float:
+def _extents(axes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The robust extent (k, 2) along each axis of (k, n) coordinates."""
+    # Ranking all values to know a few at the ends is slow; a sample tells beyond which values these few lie.
+    sample = axes[:, ::_SAMPLE_STEP]
+    last = sample.shape[1] - 1
+    place = min(3 * int(2 * _TAIL * axes.shape[1]) // _SAMPLE_STEP + 4, last)
+    ranked = np.partition(sample, (place, last - place), axis=1)
+    return np.array(
+        [
+            (_lower_end(values, values <= low), -_lower_end(-values, values >= high))
+            for values, low, high in zip(axes, ranked[:, place], ranked[:, last - place], strict=True)
+        ]
+    )
+
+
+def _lower_end(values: NDArray[np.float64], is_low: NDArray[np.bool_]) -> float:
     outer, inner = int(_TAIL * len(values)), int(2 * _TAIL * len(values))
-    # Ranking all values to know a few at the end is slow; a sample tells below which value these few lie.
-    sample = values[::_SAMPLE_STEP]
-    place = min(3 * inner // _SAMPLE_STEP + 4, len(sample) - 1)
-    pivot = np.partition(sample, place)[place]
-    tail = values[values <= pivot]
+    tail = values[is_low]
     if len(tail) <= inner:
         tail = values
     ranked = np.partition(tail, (outer, inner))
@@ -68,8 +80,8 @@ def _lower_end(values: NDArray[np.float64]) -> float:
 
 def axis_aligned_box(points: Points) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Centre and size, both (3,), of the robust axis-aligned box of (n, 3) points."""
-    ends = np.array([robust_extent(points[:, axis]) for axis in range(3)])
-    return ends.mean(axis=1), ends[:, 1] - ends[:, 0]
+    ends = _extents(points.T)
+    return (ends[:, 0] + ends[:, 1]) / 2, ends[:, 1] - ends[:, 0]
 
 
 def footprint(points: Points) -> Footprint:
@@ -88,23 +100,24 @@ def footprint(points: Points) -> Footprint:
         The closeness of points to the sides: Zhang et al., "Efficient L-shape fitting for vehicle detection using
         laser scanners", IV 2017.
     """
-    x, y = points[:, 0], points[:, 1]
-    yaw = _heading(x, y)
-    width, thickness = (high - low for low, high in map(robust_extent, _turned(x, y, np.array(yaw))))
+    places = points.T[:2]
+    yaw = _heading(places)
+    along, across = _turned(places, np.array([yaw]))
+    width, thickness = (float(high - low) for low, high in _extents(np.concatenate((along, across))))
     if thickness > width:
         yaw, width, thickness = yaw + np.pi / 2, thickness, width
     # Opposite headings are the same rectangle.
     return Footprint(float(np.pi / 2 - (np.pi / 2 - yaw) % np.pi), width, thickness)
 
 
-def _heading(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+def _heading(places: NDArray[np.float64]) -> float:
     """Heading of the smallest footprint: from large cells, then from small ones at its rim, then from points."""
-    large, rim = _cells(x, y)
+    large, rim = _cells(places)
     heading = _closest_sides(large, _COARSE)
     heading = _closest_sides(rim, heading + _FINE)
-    step = -(-len(x) // _HEADING_SAMPLE)
-    sample = np.stack((x[::step] - x[0], y[::step] - y[0])).astype(np.float32)
-    along, across = _turned(sample[0], sample[1], (heading + _FINEST).astype(np.float32)[:, None])
+    step = -(-places.shape[1] // _HEADING_SAMPLE)
+    sample = (places[:, ::step] - places[:, :1]).astype(np.float32)
+    along, across = _turned(sample, (heading + _FINEST).astype(np.float32))
     area = (along.max(axis=1) - along.min(axis=1)) * (across.max(axis=1) - across.min(axis=1))
     return float(heading + _FINEST[area.argmin()])
 
@@ -123,8 +136,7 @@ def _rectangles(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """The rectangle around places (2, n) with each heading (h,): length and breadth (h,), and how far inside its
     nearest side each place lies (h, n)."""
-    turn = headings.astype(np.float32)[:, None]
-    along, across = _turned(places[0], places[1], turn)
+    along, across = _turned(places, headings.astype(np.float32))
     left, right = along.min(axis=1), along.max(axis=1)
     near, far = across.min(axis=1), across.max(axis=1)
     inside = np.minimum(along - left[:, None], right[:, None] - along)
@@ -132,15 +144,17 @@ def _rectangles(
     return right - left, far - near, inside
 
 
-def _cells(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Places (2, m) of the large cells that hold points, but for the emptiest which together hold the last half
+def _cells(places: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Of places (2, n) of points: those (2, m) of the large cells that hold points, but for the emptiest which together hold the last half
     percent; and those (2, k) of the small cells in such large ones as are at the rim. Metres, from any origin."""
-    left, bottom = x.min(), y.min()
-    edge = max(float(x.max() - left), float(y.max() - bottom)) / _SMALL_ALONG + 1e-9
+    corner = places.min(axis=1)
+    edge = float((places.max(axis=1) - corner).max()) / _SMALL_ALONG + 1e-9
     across = _SMALL_ALONG + 1
-    held = np.bincount(((x - left) / edge).astype(np.int64) * across + ((y - bottom) / edge).astype(np.int64))
-    small = np.flatnonzero(held)
-    column, row = np.divmod(small, across)
+    grid = ((places - corner[:, None]) * (1 / edge)).astype(np.int32)
+    held = np.bincount(grid[0] * across + grid[1])
+    small = np.flatnonzero(held > 0)
+    column = small // across
+    row = small - column * across
     # A margin of empty cells, so that each has neighbours on all sides.
     size = _SMALL_ALONG // _SMALL_IN_LARGE + 3
     large_of = (column // _SMALL_IN_LARGE + 1) * size + row // _SMALL_IN_LARGE + 1
@@ -148,7 +162,7 @@ def _cells(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.f
     large = np.flatnonzero(count)
     emptiest = large[np.argsort(count[large], kind="stable")]
     full = np.zeros(size * size, dtype=bool)
-    full[emptiest[np.cumsum(count[emptiest]) > _TAIL * len(x)]] = True
+    full[emptiest[np.cumsum(count[emptiest]) > _TAIL * places.shape[1]]] = True
     cells = np.flatnonzero(full)
     enclosed = full[cells - 1] & full[cells + 1] & full[cells - size] & full[cells + size]
     full[cells[enclosed]] = False
@@ -157,10 +171,9 @@ def _cells(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.f
     return large_at.astype(np.float32), (np.stack((column[at_rim], row[at_rim])) * edge).astype(np.float32)
 
 
-def _turned(x: NDArray[_Float], y: NDArray[_Float], yaw: NDArray[_Float]) -> tuple[NDArray[_Float], NDArray[_Float]]:
-    """Coordinates along and across a heading (), or each of several (h, 1): (n,) or (h, n)."""
-    cosine: NDArray[_Float] = np.cos(yaw)
-    sine: NDArray[_Float] = np.sin(yaw)
-    along: NDArray[_Float] = cosine * x + sine * y
-    across: NDArray[_Float] = cosine * y - sine * x
+def _turned(places: NDArray[_Float], yaw: NDArray[_Float]) -> tuple[NDArray[_Float], NDArray[_Float]]:
+    """Coordinates along and across each of several headings (h,) of places (2, n): (h, n) both."""
+    cosine, sine = np.cos(yaw), np.sin(yaw)
+    along: NDArray[_Float] = np.stack((cosine, sine), axis=1) @ places
+    across: NDArray[_Float] = np.stack((-sine, cosine), axis=1) @ places
     return along, across

@@ -20,6 +20,7 @@ _STRIP_PX = 2 * REACH_PX
 _MIN_PART = 0.002
 _SCALE_SAMPLE = 1024
 _MAX_CELLS = 400_000
+_TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 
 def robust_scale(points: Points) -> float:
@@ -58,10 +59,10 @@ def object_points(points: Points, sides: Sides, pixel_size: float, noise: float 
     """
     scale = robust_scale(points)
     voxels = _voxelise(points, max(_MIN_VOXEL, scale / _VOXELS_PER_SCALE, 2 * pixel_size, 2 * noise))
+    if voxels is None:
+        return np.ones(len(points), dtype=bool)
     cells, cell_of, part_of = voxels.cells, voxels.cell_of, voxels.part_of
     weight = np.bincount(part_of, weights=voxels.count)
-    if len(weight) == 1:
-        return np.ones(len(points), dtype=bool)
     part_of_side = part_of[cell_of[sides.pixel]]
     total = np.bincount(part_of_side, minlength=len(weight))
     leaking = np.bincount(part_of_side, weights=sides.open, minlength=len(weight))
@@ -102,18 +103,22 @@ class _Voxels:
     part_of: NDArray[np.int64]
 
 
-def _voxelise(points: Points, edge: float) -> _Voxels:
+def _voxelise(points: Points, edge: float) -> _Voxels | None:
+    """The voxels of (n, 3) points; None when all of them are one part."""
     axes = points.T
     from_corner = axes - axes.min(axis=1, keepdims=True)
     reach = from_corner.max(axis=1)
     # Something far away that the mask has caught must not make the grid huge; coarser cells tell it apart as well.
     while np.prod(reach / edge + 1) > _MAX_CELLS:
         edge *= 1.5
-    grid = (from_corner / edge).astype(np.int64)
-    shape = grid.max(axis=1) + 1
+    from_corner *= 1 / edge
+    grid = from_corner.astype(np.int32)
+    shape = tuple(int(size) + 1 for size in grid.max(axis=1))
     key = (grid[0] * shape[1] + grid[1]) * shape[2] + grid[2]
-    count = np.bincount(key, minlength=int(shape.prod()))
-    labels, _ = ndimage.label(count.reshape(shape), structure=np.ones((3, 3, 3)))
+    count = np.bincount(key, minlength=shape[0] * shape[1] * shape[2])
+    labels, parts = ndimage.label(count.reshape(shape), structure=_TOUCHING)
+    if parts == 1:
+        return None
     occupied = np.flatnonzero(count)
     place = np.zeros(count.size, dtype=np.int64)
     place[occupied] = np.arange(occupied.size)
