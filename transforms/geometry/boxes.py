@@ -59,7 +59,7 @@ def _extents(axes: NDArray[np.float64]) -> NDArray[np.float64]:
     sample = axes[:, ::_SAMPLE_STEP]
     last = sample.shape[1] - 1
     place = min(3 * int(2 * _TAIL * axes.shape[1]) // _SAMPLE_STEP + 4, last)
-    ranked = np.partition(sample, (place, last - place), axis=1)
+    ranked = np.sort(sample, axis=1)
     return np.array(
         [
             (_lower_end(values, values <= low), -_lower_end(-values, values >= high))
@@ -73,9 +73,9 @@ def _lower_end(values: NDArray[np.float64], is_low: NDArray[np.bool_]) -> float:
     tail = values[is_low]
     if len(tail) <= inner:
         tail = values
-    ranked = np.partition(tail, (outer, inner))
+    ranked = np.sort(tail)
     low = ranked[outer] - _REACH * (ranked[inner] - ranked[outer])
-    return max(float(low), float(ranked[: outer + 1].min()))
+    return max(float(low), float(ranked[0]))
 
 
 def axis_aligned_box(points: Points) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -30,10 +30,10 @@ def robust_scale(points: Points) -> float:
     that a spilling mask does not inflate.
     """
     step = max(1, len(points) // _SCALE_SAMPLE)
-    sample = points[::step]
-    low, high = int(0.16 * (len(sample) - 1)), int(0.84 * (len(sample) - 1))
-    ranked = np.partition(sample, (low, high), axis=0)
-    return float(3 * np.linalg.norm((ranked[high] - ranked[low]) / 2) + 1e-6)
+    ranked = np.sort(points.T[:, ::step], axis=1)
+    last = ranked.shape[1] - 1
+    spread = (ranked[:, int(0.84 * last)] - ranked[:, int(0.16 * last)]) / 2
+    return float(3 * np.linalg.norm(spread) + 1e-6)
 
 
 def object_points(points: Points, sides: Sides, pixel_size: float, noise: float = 0.0) -> NDArray[np.bool_]:

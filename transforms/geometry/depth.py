@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.geometry.ranks import median
+
 # Relative noise that measures are not harmed by; the millimetres of the maps alone make a tenth of it.
 QUIET = 0.003
 
@@ -28,10 +30,10 @@ def relative_noise(z: NDArray[np.float32]) -> float:
     known = (a > 0) & (b > 0) & (c > 0)
     if known.sum() < _MIN_NOISE_SAMPLE:
         return 0.0
-    a, b, c = a[known], b[known], c[known]
-    second = np.abs(b / a + b / c - 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        second = np.abs(b / a + b / c - 2)[known]
     # 0.6745: the median of a normal distribution's absolute value; 6: the variance of x − 2y + z.
-    return float(np.median(second)) / 0.6745 / 6**0.5
+    return median(second) / 0.6745 / 6**0.5
 
 
 def smoothed(z: NDArray[np.float32], labels: NDArray[np.int16], noise: float) -> NDArray[np.float32]:

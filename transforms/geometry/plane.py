@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.geometry.camera import Points
+from transforms.geometry.ranks import median
 
 _HYPOTHESES = 64
 _SAMPLE = 1024
@@ -90,20 +91,21 @@ def refine_plane(points: Points, inliers: NDArray[np.bool_]) -> Plane | None:
     for _ in range(_ROUNDS):
         if inliers.sum() < 3:
             return None
-        weighted = design[:, inliers] * fitted_depth[inliers]
+        weight = np.where(inliers, fitted_depth, 0)
+        weighted = design * weight
         # Sums of products rather than a matrix product: their order does not depend on the number of threads.
-        normal_matrix = (weighted[:, None] * weighted[None]).sum(axis=2)
+        normal_matrix = np.einsum("in,jn->ij", weighted, weighted)
         try:
-            gradient = np.linalg.solve(normal_matrix, (weighted * (target * fitted_depth)[inliers]).sum(axis=1))
+            gradient = np.linalg.solve(normal_matrix, np.einsum("in,n->i", weighted, target * weight))
         except np.linalg.LinAlgError:
             return None
         inverse = gradient @ design
         ahead = inverse > 1e-6
         fitted_depth = np.where(ahead, 1 / np.where(ahead, inverse, 1), 0)
         residual = target * fitted_depth - 1
-        spread = np.abs(residual[inliers])
-        noise = 1.4826 * float(np.median(spread))
-        chosen = ahead & (np.abs(residual) <= 3 * noise + 1e-3)
+        spread = np.abs(residual)
+        noise = 1.4826 * median(spread[inliers])
+        chosen = ahead & (spread <= 3 * noise + 1e-3)
         if (chosen == inliers).all():
             break
         inliers = chosen

@@ -12,6 +12,7 @@ from schemas.reasons import RegionReason
 from transforms.geometry.camera import Points
 from transforms.geometry.clean import object_points
 from transforms.geometry.outline import Sides, crop_around, sides, snap, without_blur
+from transforms.geometry.ranks import median
 from transforms.geometry.view import View
 
 # An object that the picture's edge cuts along more than this share of its outline is not whole, nor is one that
@@ -41,7 +42,7 @@ def cloud_of(mask: NDArray[np.int64], view: View, config: LiftConfig) -> Cloud |
     points = view.points(crop.indices())
     if len(points) < config.min_points:
         return RegionReason.TOO_FEW_POINTS
-    middle = float(np.median(points[:, 2]))
+    middle = median(points[:, 2])
     if not config.min_depth <= middle <= config.max_depth:
         return RegionReason.OUT_OF_RANGE
     border = sides(crop, view.noise)
