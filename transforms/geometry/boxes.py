@@ -112,11 +112,11 @@ def footprint(points: Points) -> Footprint:
 
 def _heading(places: NDArray[np.float64]) -> float:
     """Heading of the smallest footprint: from large cells, then from small ones at its rim, then from points."""
-    large, rim = _cells(places)
+    near_first = (places - places[:, :1]).astype(np.float32)
+    large, rim = _cells(near_first)
     heading = _closest_sides(large, _COARSE)
     heading = _closest_sides(rim, heading + _FINE)
-    step = -(-places.shape[1] // _HEADING_SAMPLE)
-    sample = (places[:, ::step] - places[:, :1]).astype(np.float32)
+    sample = np.ascontiguousarray(near_first[:, :: -(-places.shape[1] // _HEADING_SAMPLE)])
     along, across = _turned(sample, (heading + _FINEST).astype(np.float32))
     area = (along.max(axis=1) - along.min(axis=1)) * (across.max(axis=1) - across.min(axis=1))
     return float(heading + _FINEST[area.argmin()])
@@ -144,9 +144,10 @@ def _rectangles(
     return right - left, far - near, inside
 
 
-def _cells(places: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Of places (2, n) of points: those (2, m) of the large cells that hold points, but for the emptiest which together hold the last half
-    percent; and those (2, k) of the small cells in such large ones as are at the rim. Metres, from any origin."""
+def _cells(places: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Of points at (2, n): places (2, m) of the large cells that hold some, but for the emptiest which together hold
+    the last half percent; and those (2, k) of the small cells in such large ones as are at the rim. Metres, from any
+    origin."""
     corner = places.min(axis=1)
     edge = float((places.max(axis=1) - corner).max()) / _SMALL_ALONG + 1e-9
     across = _SMALL_ALONG + 1
