@@ -153,7 +153,7 @@ def _cells(places: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np
     across = _SMALL_ALONG + 1
     grid = ((places - corner[:, None]) * (1 / edge)).astype(np.int32)
     held = np.bincount(grid[0] * across + grid[1])
-    small = np.flatnonzero(held > 0)
+    small = np.flatnonzero(held.astype(bool))
     column = small // across
     row = small - column * across
     # A margin of empty cells, so that each has neighbours on all sides.
@@ -168,13 +168,15 @@ def _cells(places: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np
     enclosed = full[cells - 1] & full[cells + 1] & full[cells - size] & full[cells + size]
     full[cells[enclosed]] = False
     at_rim = full[large_of]
-    large_at = np.stack(np.divmod(cells, size)) * (_SMALL_IN_LARGE * edge)
-    return large_at.astype(np.float32), (np.stack((column[at_rim], row[at_rim])) * edge).astype(np.float32)
+    large_column = cells // size
+    large_at = np.array((large_column, cells - large_column * size), dtype=np.float32)
+    rim_at = np.array((column[at_rim], row[at_rim]), dtype=np.float32)
+    return large_at * np.float32(_SMALL_IN_LARGE * edge), rim_at * np.float32(edge)
 
 
 def _turned(places: NDArray[_Float], yaw: NDArray[_Float]) -> tuple[NDArray[_Float], NDArray[_Float]]:
     """Coordinates along and across each of several headings (h,) of places (2, n): (h, n) both."""
     cosine, sine = np.cos(yaw), np.sin(yaw)
-    along: NDArray[_Float] = np.stack((cosine, sine), axis=1) @ places
-    across: NDArray[_Float] = np.stack((-sine, cosine), axis=1) @ places
+    along: NDArray[_Float] = np.array((cosine, sine)).T @ places
+    across: NDArray[_Float] = np.array((-sine, cosine)).T @ places
     return along, across

@@ -10,22 +10,6 @@ from schemas.records import Intrinsics
 Points = NDArray[np.float64]
 
 
-def rays(index: NDArray[np.int64], height: int, intrinsics: Intrinsics) -> tuple[Points, Points]:
-    """Where the viewing rays of pixels cross the plane z = 1.
-
-    Args:
-        index: (n,) pixels as column · height + row.
-        height: of the picture, in pixels.
-        intrinsics: of the camera.
-
-    Returns:
-        x and y, both (n,) float64.
-    """
-    column = index // height
-    row = index - column * height
-    return (column - intrinsics.cx) / intrinsics.fx, (row - intrinsics.cy) / intrinsics.fy
-
-
 def unproject(index: NDArray[np.int64], z: NDArray[np.float64], height: int, intrinsics: Intrinsics) -> Points:
     """Points in the camera frame: X = (u − cx)·z/fx, Y = (v − cy)·z/fy, Z = z.
 
@@ -38,9 +22,12 @@ def unproject(index: NDArray[np.int64], z: NDArray[np.float64], height: int, int
     Returns:
         (n, 3) metres, in the order of `index`, column-contiguous.
     """
+    column = index // height
     points = np.empty((3, index.size))
-    points[0], points[1] = rays(index, height, intrinsics)
-    points[:2] *= z
+    np.subtract(column, intrinsics.cx, out=points[0])
+    np.subtract(index - column * height, intrinsics.cy, out=points[1])
+    points[0] *= z * (1 / intrinsics.fx)
+    points[1] *= z * (1 / intrinsics.fy)
     points[2] = z
     return points.T
 

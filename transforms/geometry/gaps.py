@@ -119,7 +119,8 @@ def _smallest_distance(a: Points, b: Points, bound: float) -> float:
     if not len(a) or not len(b):
         return bound
     if len(a) * len(b) <= _DIRECT:
-        return min(float(np.sqrt(cdist(a, b, "sqeuclidean").min())), bound)
+        between = cdist(np.ascontiguousarray(a), np.ascontiguousarray(b), "sqeuclidean")
+        return min(float(np.sqrt(between.min())), bound)
     small, large = sorted((a, b), key=len)
     tree = cKDTree(large, leafsize=32, balanced_tree=False, compact_nodes=False)
     return min(float(tree.query(small, distance_upper_bound=bound + _SLACK)[0].min()), bound)

@@ -58,4 +58,6 @@ def rle_indices(counts: bytes, height: int, width: int) -> IndexArray:
     """
     first, length = rle_runs(counts, height, width)
     offset = np.cumsum(length) - length
-    return np.repeat(first - offset, length) + np.arange(int(length.sum()))
+    index = np.arange(int(length.sum()))
+    index += np.repeat(first - offset, length)
+    return index

@@ -49,7 +49,8 @@ class Crop:
         rows = self.mask.shape[1]
         flat = np.flatnonzero(self.mask)
         # A column further is `height` pixels further in the picture and `rows` in the crop.
-        return flat + flat // rows * (self.height - rows) + (self.first_column * self.height + self.first_row)
+        index: Indices = flat + flat // rows * (self.height - rows)
+        return index + (self.first_column * self.height + self.first_row)
 
 
 def crop_around(index: Indices, z: NDArray[np.float32], labels: NDArray[np.int16]) -> Crop:
@@ -69,19 +70,18 @@ def crop_around(index: Indices, z: NDArray[np.float32], labels: NDArray[np.int16
     c0, c1 = left - _PAD, right + _PAD + 1
     r0, r1 = int(rows[0]) - _PAD, int(rows[-1]) + _PAD + 1
     inverse = np.full((c1 - c0, r1 - r0), np.nan, dtype=np.float32)
-    others = np.zeros(inverse.shape, dtype=bool)
-    mask = np.zeros(inverse.shape, dtype=bool)
+    taken, mask, outside = (np.full(inverse.shape, value) for value in (False, False, True))
     inside = slice(max(c0, 0), min(c1, width)), slice(max(r0, 0), min(r1, height))
     here = slice(inside[0].start - c0, inside[0].stop - c0), slice(inside[1].start - r0, inside[1].stop - r0)
+    known = z[inside] > 0
     with np.errstate(divide="ignore"):
-        near = 1 / z[inside]
-    known = np.isfinite(near)
-    np.copyto(inverse[here], near, where=known)
-    np.not_equal(labels[inside], 0, out=others[here])
+        np.divide(1, z[inside], out=inverse[here])
+    if not known.all():
+        inverse[here][~known] = np.nan
+    np.not_equal(labels[inside], 0, out=taken[here])
     np.logical_and(whole[inside], known, out=mask[here])
-    outside = np.ones(inverse.shape, dtype=bool)
     outside[here] = False
-    return Crop(inverse, mask, others, outside, c0, r0, height)
+    return Crop(inverse, mask, taken, outside, c0, r0, height)
 
 
 def without_blur(crop: Crop) -> Crop:
@@ -175,7 +175,7 @@ class Sides:
     `hidden` that something nearer stands there, `cut` that the picture ends there.
     """
 
-    pixel: Indices
+    pixel: NDArray[np.int32]
     open: NDArray[np.bool_]
     hidden: NDArray[np.bool_]
     cut: NDArray[np.bool_]
@@ -189,7 +189,7 @@ def sides(crop: Crop, noise: float) -> Sides:
     # The surface outside goes on inside if the step onto the mask is like its own steps.
     change = _relative_change(profile)
     jump = _exceeds(change[0], change[1:].min(axis=0), noise)
-    number = np.cumsum(crop.mask.ravel())[ends] - 1
+    number = np.cumsum(crop.mask.ravel(), dtype=np.int32)[ends] - 1
     return Sides(number, ~jump, jump & (profile[1] > profile[0]), crop.outside.ravel()[places[1]])
 
 
@@ -203,7 +203,8 @@ def _jumps(profile: NDArray[np.float32], noise: float) -> NDArray[np.bool_]:
 
 def _relative_change(profile: NDArray[np.float32]) -> NDArray[np.float32]:
     """From each of (m, n) inverse depths to the next, (m − 1, n); infinite next to unknown depth."""
-    change: NDArray[np.float32] = np.abs(np.diff(profile, axis=0)) / np.fmax(profile[1:], profile[:-1])
+    before, after = profile[:-1], profile[1:]
+    change: NDArray[np.float32] = np.abs(after - before) / np.fmax(after, before)
     change[np.isnan(change)] = np.inf
     return change
 

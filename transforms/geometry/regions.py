@@ -54,6 +54,6 @@ def cloud_of(mask: NDArray[np.int64], view: View, config: LiftConfig) -> Cloud |
 
 def _truncated(border: Sides, keep: NDArray[np.bool_]) -> bool:
     own = keep[border.pixel]
-    total = max(int(own.sum()), 1)
-    cut, hidden = int((border.cut & own).sum()), int((border.hidden & own).sum())
+    total = max(int(np.count_nonzero(own)), 1)
+    cut, hidden = int(np.count_nonzero(border.cut & own)), int(np.count_nonzero(border.hidden & own))
     return bool(cut > _CUT_SHARE * total or hidden > _HIDDEN_SHARE * total)
