@@ -126,7 +126,8 @@ def _closest_sides(places: NDArray[np.float32], headings: NDArray[np.float64]) -
     """Of the headings whose rectangles are about as small as the smallest, the one whose sides are best filled."""
     length, breadth, from_side = _rectangles(places, headings)
     area = length * breadth
-    mean = np.minimum(from_side / (np.maximum(length, breadth)[:, None] + 1e-9), _NEAR_SIDE).mean(axis=1)
+    per_length = 1 / (np.maximum(length, breadth)[:, None] + np.float32(1e-9))
+    mean = np.minimum(from_side * per_length, np.float32(_NEAR_SIDE)).mean(axis=1)
     mean[area > _AREA_MARGIN * area.min() + 1e-12] = np.inf
     return np.float64(headings[mean.argmin()])
 

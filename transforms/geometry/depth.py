@@ -31,7 +31,8 @@ def relative_noise(z: NDArray[np.float32]) -> float:
     if known.sum() < _MIN_NOISE_SAMPLE:
         return 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
-        second = np.abs(b / a + b / c - 2)[known]
+        second = np.abs(b / a + b / c - 2)
+    second = second.ravel() if known.all() else second[known]
     # 0.6745: the median of a normal distribution's absolute value; 6: the variance of x − 2y + z.
     return median(second) / 0.6745 / 6**0.5
 

@@ -175,7 +175,7 @@ class Sides:
     `hidden` that something nearer stands there, `cut` that the picture ends there.
     """
 
-    pixel: NDArray[np.int32]
+    pixel: Indices
     open: NDArray[np.bool_]
     hidden: NDArray[np.bool_]
     cut: NDArray[np.bool_]
@@ -189,7 +189,7 @@ def sides(crop: Crop, noise: float) -> Sides:
     # The surface outside goes on inside if the step onto the mask is like its own steps.
     change = _relative_change(profile)
     jump = _exceeds(change[0], change[1:].min(axis=0), noise)
-    number = np.cumsum(crop.mask.ravel(), dtype=np.int32)[ends] - 1
+    number = np.searchsorted(np.flatnonzero(crop.mask), ends)
     return Sides(number, ~jump, jump & (profile[1] > profile[0]), crop.outside.ravel()[places[1]])
 
 

@@ -60,10 +60,11 @@ def find_plane(points: Points, tolerance: NDArray[np.float64], rng: np.random.Ge
         return None
     normals = normals[spanned] / length[spanned, None]
     offsets = (normals * corners[spanned, 0]).sum(axis=1)
-    miss = np.abs(normals @ sample.T - offsets[:, None]) / within
+    # Which of them is best needs no more than single precision.
+    miss = normals.astype(np.float32) @ sample.T.astype(np.float32) - offsets.astype(np.float32)[:, None]
+    miss *= (1 / within).astype(np.float32)
     # Truncated squares prefer, among planes with equally many inliers, the one that fits them better.
-    cost = np.minimum(miss, 1).astype(np.float32)
-    best = int(np.square(cost).sum(axis=1).argmin())
+    best = int(np.minimum(np.square(miss), 1).sum(axis=1).argmin())
     inliers = np.abs(points @ normals[best] - offsets[best]) <= tolerance
     return refine_plane(points, inliers)
 
