@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,7 +71,7 @@ def _gap(a: _Cloud, b: _Cloud) -> float:
     only the few points next to the two supporting planes remain, and the nearest are among them.
     """
     from_a, from_b = _guess(a, b)
-    bound = float(np.linalg.norm(from_b - from_a))
+    bound = math.dist(from_a, from_b)
     if bound < TOUCHING:
         return 0.0
     along = ((from_b - from_a) / bound).astype(np.float32)
@@ -78,7 +79,7 @@ def _gap(a: _Cloud, b: _Cloud) -> float:
     slack = _SLACK + _ROUGH * (a.reach + b.reach)
     near_a = a.points.take(np.flatnonzero(along_a >= along_b.min() - np.float32(bound + slack)), axis=1)
     near_b = b.points.take(np.flatnonzero(along_b <= along_a.max() + np.float32(bound + slack)), axis=1)
-    few, many = sorted((near_a, near_b), key=np.size)
+    few, many = (near_a, near_b) if near_a.size <= near_b.size else (near_b, near_a)
     if few.shape[1] * many.shape[1] > _MANY:
         many = _near_box(many, few, bound + _SLACK)
         few = _near_box(few, many, bound + _SLACK)
