@@ -1,6 +1,6 @@
 """How true the lifted boxes, distances and frames are, on rooms whose exact truth is known.
 
-    python -m benchmarks.accuracy [--rooms samples] [--truth tests/data/rooms_truth.jsonl] [--no-peers]
+    python benchmarks/accuracy.py [--rooms samples] [--truth tests/data/rooms_truth.jsonl] [--no-peers]
 
 Counts objects of which at least 60 % is visible and which lie wholly in the picture. Errors are relative to the
 truth for sizes and distances and absolute for elevations; a cell reads median / 90th percentile / worst. The two
@@ -10,7 +10,6 @@ peers are handed the true pose of the camera and have no frame of their own.
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -19,10 +18,12 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 from scipy import ndimage
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.machine import describe_machine
 from benchmarks.peers import open3d_object, percentile_box
 from benchmarks.rooms import FLOOR, Room, load_rooms, scene_of
 from schemas.config import LiftConfig
@@ -207,7 +208,7 @@ def main() -> None:
     rooms = list(load_rooms(options.rooms, truth))
     if not rooms:
         sys.exit(f"no room of {options.rooms} has a line in {truth}")
-    print(f"{len(rooms)} rooms; Python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}")
+    print(f"{len(rooms)} rooms; {describe_machine('numpy', 'scipy')}")
     rows = {name: evaluate(rooms, disturb, LiftConfig()) for name, disturb in CONDITIONS.items()}
     if not options.no_peers:
         rows["peer, true pose: 0.5-99.5 percentile box"] = evaluate_peer(rooms, lambda points: points, 0.5)

@@ -29,6 +29,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from schemas.config import FetchConfig
 from schemas.records import Files, ImageRow
 from transforms.fetching.fetcher import Fetcher

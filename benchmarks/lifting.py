@@ -1,6 +1,6 @@
 """How long one picture takes to lift, on one core, beside plain Open3D in the same run.
 
-    python -m benchmarks.lifting [--rounds 20] [--rooms samples] [--no-peer]
+    python benchmarks/lifting.py [--rounds 20] [--rooms samples] [--no-peer]
 
 The picture: 640x480, 8 regions of about 10,000 points each, standing apart on a floor. The chain: from the decoded
 depth map and the encoded masks to the canonical frame, cleaned points, boxes and all gaps. The peer cleans the same
@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
+import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from benchmarks.accuracy import default_truth
+from benchmarks.machine import describe_machine
 from benchmarks.peers import open3d_object, percentile_box
 from benchmarks.raycast import Box, Camera, shoot
 from benchmarks.rooms import load_rooms, scene_of
@@ -89,8 +91,8 @@ def main() -> None:
     assert scene.depth is not None
     png, width, height = scene.depth.png, scene.picture.width, scene.picture.height
     sizes = [region.area_px for region in scene.regions or ()]
-    print(f"{platform.processor() or platform.machine()}, one core; Python {platform.python_version()}")
-    print(", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy", *([] if options.no_peer else ["open3d"]))))
+    packages = ("numpy", "scipy") if options.no_peer else ("numpy", "scipy", "open3d")
+    print(f"{describe_machine(*packages)}; on one of them")
     print(f"{width}x{height}, {len(sizes)} regions of {min(sizes)} to {max(sizes)} points\n")
     taken = timed(
         {"lifting": ours(scene), "decoding the depth PNG": lambda: decode_depth(png, width, height)}, options.rounds

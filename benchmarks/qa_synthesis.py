@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import random
 import resource
 import statistics
@@ -26,6 +25,7 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.machine import describe_machine
 from schemas.arrow import QA
 from schemas.config import QAConfig
 from schemas.masks import encode_mask
@@ -221,8 +221,7 @@ def main() -> None:
                 seconds[name] += once
         size = path.stat().st_size
 
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
-    print(f"numpy {np.__version__}, pyarrow {pa.__version__}; load {os.getloadavg()[0]:.1f}")
+    print(f"{describe_machine('numpy', 'pyarrow')}; load {os.getloadavg()[0]:.1f}")
     print(f"{options.scenes} scenes of {options.objects} objects, {options.per_image} questions each, one core")
     print(f"\n{'':40}{'best QA/s':>12}{'median QA/s':>13}{'µs per QA':>11}")
     for name, spent in seconds.items():
