@@ -118,7 +118,9 @@ class QAConfig(Section):
     ties: Literal["skip", "uncertain"] = Field(
         "skip", description="what happens to a tie: no question, or a question answered with uncertainty"
     )
-    sizes_of_truncated: bool = Field(False, description="ask for sizes of regions that are cut off or hidden")
+    sizes_of_truncated: bool = Field(
+        False, description="ask for sizes and lowest points of regions that are cut off or hidden"
+    )
 
 
 class OutputConfig(Section):

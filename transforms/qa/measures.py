@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from schemas.config import QAConfig
 from schemas.records import RegionRow, SceneRow
 from transforms.qa.centroids import mean_columns
-from transforms.qa.types import COMPARES_SIZES, COMPARISONS, ESTIMATES, NEEDS_CANONICAL
+from transforms.qa.types import COMPARES_WHOLES, COMPARISONS, ESTIMATES, NEEDS_CANONICAL
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -194,7 +194,7 @@ def _compare(objects: Objects, config: QAConfig) -> tuple[NDArray[np.int8], Bool
     comparable[:, 0] &= np.sign(_difference(objects.column)) == np.sign(_difference(objects.lateral))
     whole = objects.whole[:, :, None] & objects.whole[:, None, :]
     for index, name in enumerate(COMPARISONS):
-        if name in COMPARES_SIZES:
+        if name in COMPARES_WHOLES:
             comparable[:, index] &= whole
         if name in NEEDS_CANONICAL:
             comparable[:, index] &= objects.canonical[:, None, None]
@@ -241,8 +241,8 @@ def _askable(objects: Objects, order: NDArray[np.int8], comparable: Bools) -> Bo
             askable[:, index] = comparable[:, comparison] & (order[:, comparison] == row.sign)
         else:
             askable[:, index] = together & (one if row.arity == 1 else ~one)
-        if row.reads_size:
-            askable[:, index] &= objects.whole[:, :, None]
+        if row.needs_whole:
+            askable[:, index] &= objects.whole[:, :, None] & objects.whole[:, None, :]
         if row.name == "elevation":
             askable[:, index] &= (objects.bottom > -SUNK)[:, :, None]
         if row.needs_canonical:

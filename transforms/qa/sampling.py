@@ -114,7 +114,10 @@ def allocate(total: Ints, weights: Floats, capacity: Ints, start: Floats) -> Int
         growing &= ~full
     steps = np.where(growing, grown, share).cumsum(axis=1)
     steps = np.where(steps > total[:, None] - 1e-6, total[:, None], steps)
-    marks = np.minimum(np.floor(steps + start[:, None]), total[:, None])
+    # A sum that is whole but for its last bits must not lose one to the floor, nor gain one by the offset.
+    whole = np.rint(steps)
+    steps = np.where(np.abs(steps - whole) < 1e-9, whole, steps)
+    marks = np.minimum(np.floor(steps + np.minimum(start, 1 - 1e-9)[:, None]), total[:, None])
     quota = np.diff(marks, axis=1, prepend=0.0).astype(np.int64)
     return np.minimum(quota, capacity)
 

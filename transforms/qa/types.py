@@ -14,8 +14,9 @@ COMPARISONS = ("lateral", "up", "depth", "height", "width", "size")
 NEEDS_CANONICAL = frozenset({"up", "height"})
 """Comparisons that need the upright frame."""
 
-COMPARES_SIZES = frozenset({"height", "width", "size"})
-"""Comparisons that cannot be trusted for a region that is cut off by the picture's edge or hidden."""
+COMPARES_WHOLES = frozenset({"up", "height", "width", "size"})
+"""Comparisons that cannot be trusted for a region that is cut off by the picture's edge or hidden: sizes, and what
+counts from the lowest point."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class QuestionType:
 
     `outcomes` names the groups of answers in the type's template file. `labels` are the values of the `label`
     column for the first and the second outcome; estimates have none. `weight_canonical` and `weight_camera` are
-    the parts that the published mix gives it with and without the canonical frame.
+    the parts that the published mix gives it with and without the canonical frame. `needs_whole` types read a size or
+    a lowest point, which is true only of what is seen whole.
     """
 
     name: str
@@ -37,7 +39,7 @@ class QuestionType:
     sign: int = 1
     arity: int = 2
     needs_canonical: bool = False
-    reads_size: bool = False
+    needs_whole: bool = False
     presupposes: str | None = None
 
     @property
@@ -65,7 +67,7 @@ def _relation(name: str, comparison: str, sign: int, weight_canonical: int, weig
         labels=labels,
         sign=sign,
         needs_canonical=comparison in NEEDS_CANONICAL,
-        reads_size=comparison in COMPARES_SIZES,
+        needs_whole=comparison in COMPARES_WHOLES,
     )
 
 
@@ -76,7 +78,7 @@ def _estimate(
     *,
     arity: int = 2,
     canonical: bool = False,
-    size: bool = False,
+    whole: bool = False,
     presupposes: str | None = None,
     sign: int = 1,
 ) -> QuestionType:
@@ -90,7 +92,7 @@ def _estimate(
         sign=sign,
         arity=arity,
         needs_canonical=canonical,
-        reads_size=size,
+        needs_whole=whole,
         presupposes=presupposes,
     )
 
@@ -128,13 +130,13 @@ TYPES: tuple[QuestionType, ...] = (
     _relation("big_small_classify", "size", +1, 1, 1),
     _estimate("distance", 4, 4),
     _estimate("gap", 1, 0),
-    _estimate("height", 1, 0, arity=1, canonical=True, size=True),
-    _estimate("width", 1, 0, arity=1, size=True),
-    _estimate("elevation", 1, 0, arity=1, canonical=True),
+    _estimate("height", 1, 0, arity=1, canonical=True, whole=True),
+    _estimate("width", 1, 0, arity=1, whole=True),
+    _estimate("elevation", 1, 0, arity=1, canonical=True, whole=True),
     _estimate("vertical_distance", 2, 0, canonical=True),
     _estimate("horizontal_distance", 2, 0, canonical=True),
-    _estimate("above_difference", 1, 0, canonical=True, presupposes="up", sign=+1),
-    _estimate("below_difference", 1, 0, canonical=True, presupposes="up", sign=-1),
+    _estimate("above_difference", 1, 0, canonical=True, whole=True, presupposes="up", sign=+1),
+    _estimate("below_difference", 1, 0, canonical=True, whole=True, presupposes="up", sign=-1),
     _estimate("behind_difference", 1, 1, presupposes="depth", sign=+1),
     _estimate("front_difference", 1, 1, presupposes="depth", sign=-1),
     _estimate("left_difference", 1, 1, presupposes="lateral", sign=-1),

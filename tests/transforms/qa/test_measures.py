@@ -202,15 +202,27 @@ def asked_about(scene: SceneRow, config: QAConfig, prefixes: tuple[str, ...]) ->
     return {row["region_a"] for row in rows} | {row["region_b"] for row in rows}
 
 
-SIZES = ("height", "width", "tall", "short", "wide", "thin", "big", "small")
+WHOLE = (
+    "elevation",
+    "above",
+    "below",
+    "height",
+    "width",
+    "tall",
+    "short",
+    "wide",
+    "thin",
+    "big",
+    "small",
+)
 
 
-def test_sizes_of_truncated_regions_are_asked_only_when_told_to() -> None:
+def test_sizes_and_lowest_points_of_truncated_regions_are_asked_only_when_told_to() -> None:
     scene = with_regions(random_scene(1, 5), truncated=[True, False, False, False, True])
     ids = [region.region_id for region in scene.regions]
-    assert not {ids[0], ids[4]} & asked_about(scene, EVERYTHING, SIZES)
-    assert {ids[0], ids[4]} <= asked_about(scene, EVERYTHING, ("distance", "gap", "elevation"))
-    assert {ids[0], ids[4]} <= asked_about(scene, EVERYTHING.model_copy(update={"sizes_of_truncated": True}), SIZES)
+    assert not {ids[0], ids[4]} & asked_about(scene, EVERYTHING, WHOLE)
+    assert {ids[0], ids[4]} <= asked_about(scene, EVERYTHING, ("distance", "gap", "vertical_distance"))
+    assert {ids[0], ids[4]} <= asked_about(scene, EVERYTHING.model_copy(update={"sizes_of_truncated": True}), WHOLE)
 
 
 def test_left_and_right_are_not_asked_where_picture_and_space_disagree() -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas.config import QAConfig
@@ -17,6 +17,8 @@ from transforms.qa.types import TYPES
 COUNTS = st.lists(st.tuples(st.integers(0, 60), st.sampled_from([0.0, 0.5, 1.0, 3.0])), min_size=1, max_size=12)
 
 
+@example([(4, 0.5), (48, 1.0), (49, 1.0), (25, 0.5), (1, 0.5)], 126, 0.0)
+@example([(25, 0.5), (50, 1.0), (50, 1.0)], 125, 1 - 2**-53)
 @given(COUNTS, st.integers(0, 300), st.floats(0, 1, exclude_max=True))
 def test_shares_sum_up_and_keep_within_capacity(types: list[tuple[int, float]], total: int, start: float) -> None:
     capacity = np.array([[room for room, _ in types]])
