@@ -118,8 +118,8 @@ def allocate(total: Ints, weights: Floats, capacity: Ints, start: Floats) -> Int
     whole = np.rint(steps)
     steps = np.where(np.abs(steps - whole) < 1e-9, whole, steps)
     marks = np.minimum(np.floor(steps + np.minimum(start, 1 - 1e-9)[:, None]), total[:, None])
-    quota = np.diff(marks, axis=1, prepend=0.0).astype(np.int64)
-    return np.minimum(quota, capacity)
+    quota: Ints = np.minimum(np.diff(marks, axis=1, prepend=0.0).astype(np.int64), capacity)
+    return quota
 
 
 @dataclass(frozen=True)
