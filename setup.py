@@ -32,7 +32,7 @@ MODELS = [
     "lensfunpy>=1.14,<2",
 ]
 TRAIN = [*MODELS, "accelerate>=1.6,<2", "peft>=0.17,<1", "datasets>=4,<6"]
-REPORT = ["plotly>=6,<7", "jinja2>=3.1,<4"]
+REPORT = ["jinja2>=3.1,<4", "markupsafe>=2.1,<4"]
 DEV = [
     "pytest>=8,<10",
     "pytest-xdist>=3.6,<4",
@@ -46,6 +46,7 @@ DEV = [
     "tfrecord>=1.14.6,<2",
     "trustme>=1.2,<2",
     "gcp-storage-emulator>=2024.8,<2027",
+    "selenium>=4.30,<5",
 ]
 
 setup(
@@ -60,13 +61,14 @@ setup(
     packages=find_packages(
         include=[
             name
-            for package in ("beam_pipeline", "transforms", "models", "schemas", "evaluation")
+            for package in ("beam_pipeline", "transforms", "models", "schemas", "evaluation", "report")
             for name in (package, f"{package}.*")
         ]
     ),
     package_data={
         "beam_pipeline": ["presets/*.yaml"],
         "transforms.qa": ["templates/*"],
+        "report": ["templates/*", "assets/*"],
     },
     install_requires=CORE,
     extras_require={

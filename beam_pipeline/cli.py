@@ -171,6 +171,23 @@ def synthesize(
     _start("synthesize", context)
 
 
+@app.command()
+def report(
+    output: Annotated[str, typer.Argument(metavar="OUT", help="Folder of a finished run, local or gs://.")],
+    other: Annotated[str | None, typer.Argument(metavar="OUT2", help="A second run to compare it with.")] = None,
+    scenes: Annotated[int, typer.Option(min=0, help="Pictures that get a page of their own.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="Seed that draws them.")] = 0,
+    ply: Annotated[bool, typer.Option("--ply", help="Write a point cloud beside each of these pages.")] = False,
+    to: Annotated[Path | None, typer.Option(help="Folder for the site.", show_default="OUT/report")] = None,
+) -> None:
+    """Look at a run: a static site with what was made and what went wrong, opened from disk."""
+    try:
+        from report.command import write_report
+    except ModuleNotFoundError as error:
+        raise UserError(f"the report needs {error.name}: pip install 'spatialvlm[report]'") from error
+    typer.echo(write_report(output, other, to, scenes, seed, ply))
+
+
 def _start(command: str, context: typer.Context) -> None:
     import logging
 

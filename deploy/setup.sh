@@ -21,6 +21,11 @@ have_library libEGL.so.1 || missing+=(libegl1)
 have_library libgomp.so.1 || missing+=(libgomp1)
 have_library libX11.so.6 || missing+=(libx11-6)
 "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+# The pages of a report are tested in a browser; without one those tests are left out.
+if [ "$what" = all ]; then
+    command -v chromium >/dev/null || missing+=(chromium)
+    command -v chromedriver >/dev/null || missing+=(chromium-driver)
+fi
 if [ ${#missing[@]} -gt 0 ]; then
     if command -v apt-get >/dev/null && as_root apt-get update -qq >/dev/null 2>&1 \
         && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null 2>&1; then

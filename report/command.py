@@ -1,0 +1,84 @@
+"""`spatialvlm report`: a site from one run, or from two."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from report.compare import compare
+from report.site import Site, qa_of
+from report.source import Sampled, Source, open_source
+from schemas.errors import UserError
+
+# Pictures that a comparison goes into.
+_PAIRS = 24
+
+
+def write_report(output: str, other: str | None, to: Path | None, scenes: int, seed: int, ply: bool) -> Path:
+    """Write the report of a run into its folder, or into `to`, in place of an earlier one.
+
+    Args:
+        output: the run's folder, local or gs://.
+        other: a second run to compare it with.
+        to: where the site goes; needed where the run is not local.
+        scenes: how many pictures get a page.
+        seed: which.
+        ply: write a point cloud beside each scene's page.
+
+    Returns:
+        The path of its first page.
+
+    Raises:
+        UserError: there is no finished run, or the site cannot be written.
+    """
+    source = open_source(output)
+    second = open_source(other) if other else None
+    if to is None and "://" in output:
+        raise UserError(f"{output} is not on this machine; name a folder for the site with --to")
+    target = to or Path(source.root) / "report"
+    if target.exists() and any(target.iterdir()) and not (target / "assets" / "report.css").exists():
+        raise UserError(f"{target} holds something else than a report; name another folder with --to")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".report-", dir=target.parent) as temporary:
+            made = Path(temporary) / "report"
+            _write(Site(made, source, seed), second, scenes, ply)
+            if target.exists():
+                shutil.rmtree(target)
+            made.rename(target)
+    except OSError as error:
+        raise UserError(f"{target} cannot be written: {error}") from error
+    return target / "index.html"
+
+
+def _write(site: Site, second: Source | None, scenes: int, ply: bool) -> None:
+    sampled = site.source.sample(scenes, site.seed)
+    cards = site.scenes(sampled, ply)
+    qa = site.qa()
+    site.index(cards, qa, comparison=second is not None)
+    if second is not None:
+        comparison = compare(
+            site.source, second, (qa, qa_of(second, site.seed)), _pairs(sampled[:_PAIRS], second, cards)
+        )
+        site.page(
+            "compare.html",
+            "compare.html",
+            c=comparison,
+            first=site.source.root,
+            second=second.root,
+            seed=site.seed,
+        )
+
+
+def _pairs(
+    sampled: Sequence[Sampled], second: Source, cards: Sequence[dict[str, str]]
+) -> list[tuple[Sampled, Sampled, str | None]]:
+    pages = {card["image_id"]: card["page"] for card in cards}
+    others = {one.scene.image_id: one for one in second.scenes([one.scene.image_id for one in sampled])}
+    return [
+        (one, others[one.scene.image_id], pages.get(one.scene.image_id))
+        for one in sampled
+        if one.scene.image_id in others
+    ]

@@ -1,0 +1,92 @@
+"""`spatialvlm report` on whole runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from beam_pipeline.cli import main
+from report.source import open_source
+from tests.conftest import SAMPLES
+
+
+def test_the_site_is_small_and_whole(site: Path) -> None:
+    found = {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()}
+    assert {"index.html", "compare.html", "assets/report.css", "assets/scene.js", "assets/view3d.js"} <= found
+    assert len([name for name in found if name.startswith("scenes/") and name.endswith(".html")]) == 8
+    assert len([name for name in found if name.endswith(".ply")]) == 8
+    # 100 scenes must stay under 5 MB without their pictures.
+    sizes = [path.stat().st_size for path in (site / "scenes").glob("*.html")]
+    assert max(sizes) < 60_000
+    assert 100 * sum(sizes) / len(sizes) + 200_000 < 5_000_000
+
+
+def test_the_index_agrees_with_the_run(site: Path, full_run: Path) -> None:
+    text = (site / "index.html").read_text()
+    record = json.loads((full_run / "run.json").read_text())
+    for number in (record["rows"]["read"], record["rows"]["kept"], record["rows"]["qa"]):
+        assert f"<b>{number:,}</b>" in text
+    for reason in record["reasons"]:
+        assert f"<code>{reason}</code>" in text
+    for stage in record["stages"]:
+        assert stage["name"] in text
+
+
+def test_the_comparison_tells_what_changed(site: Path) -> None:
+    text = (site / "compare.html").read_text()
+    assert "qa.per_image" in text
+    assert "output.store_depth" in text
+    assert text.count("same questions") == 8
+
+
+def test_the_same_seed_draws_the_same_scenes(full_run: Path, bare_run: Path) -> None:
+    drawn = [[one.scene.image_id for one in open_source(str(run)).sample(3, 7)] for run in (full_run, bare_run)]
+    assert drawn[0] == drawn[1]
+    assert len(drawn[0]) == 3
+
+
+def test_a_report_is_written_again_in_place(bare_site: Path, bare_run: Path) -> None:
+    assert main(["report", str(bare_run), "--scenes", "1"]) == 0
+    assert [path.name for path in (bare_site / "scenes").iterdir()] == ["scene-001.html"]
+    assert main(["report", str(bare_run), "--scenes", "2"]) == 0
+
+
+def test_pictures_are_read_again_where_they_lie(tmp_path: Path) -> None:
+    run = tmp_path / "out"
+    assert main(["generate", "--input", str(SAMPLES / "manifest.parquet"), "--output", str(run)]) == 0
+    assert main(["report", str(run), "--scenes", "1", "--to", str(tmp_path / "site")]) == 0
+    assert (tmp_path / "site" / "pictures" / "scene-001.jpg").exists()
+    assert not (run / "report").exists()
+
+
+def test_the_halves_have_reports_too(tmp_path: Path) -> None:
+    scenes, questions = tmp_path / "scenes_run", tmp_path / "questions_run"
+    assert main(["perceive", "--input", str(SAMPLES / "manifest.parquet"), "--output", str(scenes)]) == 0
+    assert main(["synthesize", "--input", str(scenes / "scenes"), "--output", str(questions)]) == 0
+    for run in (scenes, questions):
+        assert main(["report", str(run), "--scenes", "1"]) == 0
+        assert (run / "report" / "scenes" / "scene-001.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "a report needs"),
+        (["OUT", "nowhere"], "a report needs"),
+        (["OUT", "--to", "."], "holds something else than a report"),
+    ],
+)
+def test_mistakes_are_one_line(
+    arguments: list[str], message: str, bare_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["report", *(str(bare_run) if word == "OUT" else word for word in arguments)]
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_run_itself_is_left_alone(site: Path, full_run: Path) -> None:
+    assert pq.read_table(full_run / "qa").num_rows == 1600
+    assert {path.name for path in full_run.iterdir()} == {"scenes", "qa", "ledger", "run.json", "README.md", "report"}
