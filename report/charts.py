@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
-_WIDTH, _HEIGHT, _BOTTOM, _TOP = 360, 170, 34, 14
+_WIDTH, _HEIGHT, _BOTTOM, _TOP = 360, 180, 34, 28
 
 
 def number(value: float) -> str:
@@ -77,6 +77,12 @@ def histogram(values: NDArray[np.float64], unit: str, what: str, whole: bool = F
                 index * step + 0.5, _TOP + plot - height, max(step - 1, 0.5), height, span, unit, number(int(count))
             )
         )
+    tallest = (int(counts.argmax()) + 0.5) * step
+    parts.append(
+        Markup('<text class="most" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
+            min(max(tallest, 12.0), _WIDTH - 12.0), _TOP - 4, number(int(most))
+        )
+    )
     median = float(np.median(values))
     parts.append(_median(median, edges, unit, whole))
     parts.append(_axis(edges, unit, whole))
@@ -125,7 +131,7 @@ def _axis(edges: NDArray[np.float64], unit: str, whole: bool) -> Markup:
 def _median(median: float, edges: NDArray[np.float64], unit: str, whole: bool) -> Markup:
     x = _WIDTH * (median - edges[0]) / (edges[-1] - edges[0])
     anchor, shift = ("end", -4) if x > _WIDTH * 0.6 else ("start", 4)
-    label = f"median {median:.3g} {unit}".strip()
+    label = f"median {median:.3g} {unit}".strip().replace("-", "−")
     return Markup(
         '<g class="median"><line x1="{0:.1f}" x2="{0:.1f}" y1="0" y2="{1}"/>'
         '<text x="{2:.1f}" y="10" text-anchor="{3}">{4}</text></g>'

@@ -176,6 +176,5 @@ def _scene_charts(scenes: SceneStatistics) -> dict[str, Any]:
         "pitches": charts.histogram(scenes.pitches_deg, "°", "Camera pitches"),
         "words": charts.bars(scenes.words[:12]),
         "dropped": charts.bars(scenes.dropped),
-        "grounds": charts.bars(scenes.grounds),
         "intrinsics": charts.bars(scenes.intrinsics),
     }

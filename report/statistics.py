@@ -31,6 +31,7 @@ SCENE_COLUMNS = (
 )
 _SEPARATIONS = ("distance", "gap", "horizontal_distance", "vertical_distance")
 _SIZES = ("height", "width")
+_SMALL_WORDS = frozenset({"a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "the", "to", "with"})
 _UNITS = {"m": "metres", "cm": "centimetres", "in": "inches", "ft": "feet", "ft_in": "feet and inches"}
 
 
@@ -117,7 +118,7 @@ def scene_statistics(table: pa.Table) -> SceneStatistics | None:
         camera_heights_m=heights[np.isfinite(heights)],
         pitches_deg=np.array([pitch_deg(matrix) for matrix in matrices]),
         dropped=tuple(_counted(dropped).most_common()),
-        grounds=tuple(_counted(table["ground_source"]).most_common(12)),
+        grounds=tuple(_counted(_without_numbers(table["ground_source"])).most_common(12)),
         intrinsics=tuple(_counted(table["intrinsics_source"]).most_common()),
     )
 
@@ -140,8 +141,10 @@ def pitch_deg(world_from_camera: Sequence[float]) -> float:
 
 
 def common_words(captions: Sequence[str], count: int) -> tuple[tuple[str, int], ...]:
-    """The words that stand in the most captions; of equally common ones the first by the alphabet."""
-    words = Counter(word for caption in captions for word in set(re.findall(r"[\w'-]+", caption.lower())))
+    """The words that stand in the most captions, but for articles and the like; equally common ones by the alphabet."""
+    words = Counter(
+        word for caption in captions for word in set(re.findall(r"[\w'-]+", caption.lower())) - _SMALL_WORDS
+    )
     return tuple(sorted(words.items(), key=lambda item: (-item[1], item[0]))[:count])
 
 
@@ -161,6 +164,13 @@ def spoken_length(metres: float, unit: str) -> str:
         return f"{int(inches // 12 + 1e-9)} ft {inches % 12:.3g} in"
     value = {"m": metres, "cm": metres * 100, "in": inches, "ft": inches / 12}.get(unit, metres)
     return f"{value:.3g} {unit}"
+
+
+def _without_numbers(causes: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Causes that differ only in their numbers made equal, so that they are counted as one."""
+    return pc.if_else(
+        pc.starts_with(causes, "none: "), pc.replace_substring_regex(causes, r"[0-9]+(\.[0-9]+)?", "…"), causes
+    )
 
 
 def _counted(values: pa.ChunkedArray | pa.Array) -> Counter[str]:

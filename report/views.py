@@ -44,7 +44,12 @@ def overlay(scene: SceneRow) -> Markup:
         high, wide = 17 * unit, (7.7 * len(label) + 10) * unit
         x = min(left, max(0.0, scene.width - wide))
         y = _free_place(
-            [top - high, top, (top + bottom - high) / 2, bottom - high, bottom], x, wide, high, scene, taken
+            [top - high, top, (top + bottom - high) / 2, bottom - high, bottom, top - 2 * high, bottom + high],
+            x,
+            wide,
+            high,
+            scene,
+            taken,
         )
         taken.append((x, y, x + wide, y + high))
         tags.append(

@@ -28,7 +28,7 @@ def test_the_example_runs(code: str) -> None:
 
 def test_the_halves_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("spatialvlm ")]
-    assert [shlex.split(line)[1] for line in commands] == ["perceive", "synthesize", "generate"]
+    assert [shlex.split(line)[1] for line in commands] == ["perceive", "synthesize", "generate", "report"]
     monkeypatch.chdir(tmp_path)
     for line in commands:
         words = shlex.split(line.replace("photos.parquet", str(ROOT / "samples" / "manifest.parquet")), comments=True)
