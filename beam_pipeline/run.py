@@ -25,7 +25,7 @@ from schemas.arrow import SCENES, scenes_schema
 from schemas.config import JobConfig
 from schemas.dataset import Run, open_run
 from schemas.errors import UserError
-from schemas.layout import RUN_RECORD, TABLES, Layout
+from schemas.layout import REPORT_MARK, RUN_RECORD, TABLES, Layout
 from schemas.run import RunPlan, RunRecord
 from transforms.manifest import Manifest, open_manifest
 from transforms.perceive import Perceive, stages
@@ -273,7 +273,9 @@ def _check_writable(output: str) -> None:
 
 def clear_output(output: str) -> None:
     """Remove what earlier runs left in an output folder: the record first, so that no reader trusts the rest."""
-    names = (RUN_RECORD, "README.md", "slices", *TABLES)
+    names = [RUN_RECORD, "README.md", "slices", *TABLES]
+    if FileSystems.exists(FileSystems.join(output, *REPORT_MARK)):
+        names.append(REPORT_MARK[0])
     paths = [FileSystems.join(output, name) for name in names]
     for path in paths:
         # A bucket knows no folders, only names that begin alike.

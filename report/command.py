@@ -11,6 +11,7 @@ from report.compare import compare
 from report.site import Site, qa_of
 from report.source import Sampled, Source, open_source
 from schemas.errors import UserError
+from schemas.layout import REPORT_MARK
 
 # Pictures that a comparison goes into.
 _PAIRS = 24
@@ -37,8 +38,8 @@ def write_report(output: str, other: str | None, to: Path | None, scenes: int, s
     second = open_source(other) if other else None
     if to is None and "://" in output:
         raise UserError(f"{output} is not on this machine; name a folder for the site with --to")
-    target = to or Path(source.root) / "report"
-    if target.exists() and any(target.iterdir()) and not (target / "assets" / "report.css").exists():
+    target = to or Path(source.root) / REPORT_MARK[0]
+    if target.exists() and any(target.iterdir()) and not target.joinpath(*REPORT_MARK[1:]).exists():
         raise UserError(f"{target} holds something else than a report; name another folder with --to")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

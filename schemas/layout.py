@@ -6,6 +6,8 @@ import posixpath
 from dataclasses import dataclass
 
 RUN_RECORD = "run.json"
+# The file by which a folder is known to hold a report of a run.
+REPORT_MARK = ("report", "assets", "report.css")
 TABLES = ("scenes", "qa", "qa_tfrecord", "qa_llava", "qa_messages", "ledger")
 
 

@@ -62,6 +62,14 @@ def test_pictures_are_read_again_where_they_lie(tmp_path: Path) -> None:
     assert not (run / "report").exists()
 
 
+def test_a_run_made_anew_loses_its_report(tmp_path: Path) -> None:
+    arguments = ["perceive", "--input", str(SAMPLES / "manifest.parquet"), "--output", str(tmp_path)]
+    assert main(arguments) == 0
+    assert main(["report", str(tmp_path), "--scenes", "1"]) == 0
+    assert main([*arguments, "--overwrite"]) == 0
+    assert not (tmp_path / "report").exists()
+
+
 def test_the_halves_have_reports_too(tmp_path: Path) -> None:
     scenes, questions = tmp_path / "scenes_run", tmp_path / "questions_run"
     assert main(["perceive", "--input", str(SAMPLES / "manifest.parquet"), "--output", str(scenes)]) == 0
