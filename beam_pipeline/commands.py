@@ -151,7 +151,7 @@ def _print_run(record: RunRecord, output: str, out: Console) -> None:
         ("s", "right"),
         ("refused", "left"),
     ):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+        table.add_column(name, justify=justify)
     for stage in record.stages:
         refused = ", ".join(
             f"{outcome.rows} {outcome.reason}"

@@ -28,7 +28,7 @@ from schemas.errors import UserError
 from schemas.layout import REPORT_MARK, RUN_RECORD, TABLES, Layout
 from schemas.run import RunPlan, RunRecord
 from transforms.manifest import Manifest, open_manifest
-from transforms.perceive import Perceive, stages
+from transforms.perceive import stages
 from transforms.read_scenes import ScenesTable, open_scenes
 from transforms.synthesize import SynthesizeQA
 
@@ -107,7 +107,6 @@ def prepare(request: Request) -> Job:
     else:
         source = open_manifest(request.input, config.input)
         _check_carried(source)
-        Perceive(config)
         line = [("ReadManifest", ""), *((type(stage).__name__, _backend(stage, config)) for stage in stages(config))]
         if request.command == "generate":
             line.append(("SynthesizeQA", ""))

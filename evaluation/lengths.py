@@ -146,7 +146,7 @@ def without_captions(text: str, captions: Sequence[str]) -> str:
 
 def plain_text(text: str) -> str:
     """Lower case, plain quotes and dashes, and every number in digits."""
-    from text_to_num import alpha2digit  # type: ignore[import-untyped,unused-ignore]
+    from text_to_num import alpha2digit
 
     text = re.sub(r"[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]", lambda found: " " + unicodedata.normalize("NFKD", found[0]), text)
     text = text.replace("\u2044", "/").lower()

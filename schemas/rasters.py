@@ -23,7 +23,7 @@ def check_depth(data: bytes, width: int, height: int) -> bytes:
     Raises:
         Rejected: as `decode_depth`.
     """
-    decode_depth(data, width, height)
+    _millimetres(data, width, height)
     return data
 
 
@@ -41,10 +41,7 @@ def decode_depth(png: bytes, width: int, height: int) -> NDArray[np.float32]:
     Raises:
         Rejected: `bad_depth`, saying what was found and what was expected; also when no pixel is known.
     """
-    millimetres = _pixels(png, "depth_url", _DEPTH, width, height, Reason.BAD_DEPTH)
-    if not millimetres.any():
-        raise Rejected(Reason.BAD_DEPTH, "depth_url: every pixel is 0 (unknown)")
-    return np.asfortranarray(millimetres, dtype=np.float32) * np.float32(0.001)
+    return np.asfortranarray(_millimetres(png, width, height), dtype=np.float32) * np.float32(0.001)
 
 
 def decode_instances(data: bytes, width: int, height: int) -> NDArray[np.uint16]:
@@ -78,6 +75,13 @@ def check_sums(png: bytes) -> None:
     """
     with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
         image.verify()
+
+
+def _millimetres(png: bytes, width: int, height: int) -> NDArray[np.generic]:
+    millimetres = _pixels(png, "depth_url", _DEPTH, width, height, Reason.BAD_DEPTH)
+    if not millimetres.any():
+        raise Rejected(Reason.BAD_DEPTH, "depth_url: every pixel is 0 (unknown)")
+    return millimetres
 
 
 def _pixels(

@@ -70,7 +70,7 @@ class WriteTable(beam.PTransform):
         """Shard, group, sort, write."""
         table, layout = self._table, self._layout
         keyed = elements | "Shard" >> beam.Map(_keyed, table, layout.num_shards).with_output_types(
-            tuple[int, tuple[str, table.payload]]  # type: ignore[name-defined]
+            tuple[int, tuple[str, table.payload]]
         )
         shards = elements.pipeline | "AllShards" >> beam.Create([(shard, None) for shard in range(layout.num_shards)])
         return (

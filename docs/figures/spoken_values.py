@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
+
+from transforms.qa.humanize import spoken_options
+
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent.parent))
-
-from transforms.qa.humanize import spoken_options  # noqa: E402
-
 LENGTHS = (0.05, 0.3, 0.86, 1.6, 5.0, 23.0)
 METRIC, IMPERIAL, INK, FAINT = "#3b6ea8", "#c9772b", "#333333", "#888888"
 PANEL_WIDTH, ROW, BAR, LABEL, TOP, COLUMNS = 380, 19, 150, 160, 62, 2

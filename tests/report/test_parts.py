@@ -33,6 +33,7 @@ from schemas.masks import encode_mask
 from schemas.rasters import encode_depth
 from schemas.reasons import RegionReason
 from schemas.records import RegionRow, SceneRow
+from tests.conftest import make_scene_row
 from transforms.qa.types import TYPES
 
 # The camera 2 m above the ground, looking straight ahead.
@@ -63,30 +64,13 @@ def region(region_id: int = 1, **changes: Any) -> RegionRow:
 
 def scene(**changes: Any) -> SceneRow:
     fields: dict[str, Any] = {
-        "image_id": "a",
-        "image_url": "a.jpg",
         "image": None,
-        "depth": None,
-        "width": 64,
-        "height": 48,
-        "sha256": "0" * 64,
-        "fx": 50.0,
-        "fy": 50.0,
-        "cx": 31.5,
-        "cy": 23.5,
-        "intrinsics_source": "manifest",
-        "scene_score": None,
-        "canonical": True,
         "world_from_camera": tuple(map(float, LEVEL)),
         "camera_height_m": 2.0,
-        "ground_source": "manifest",
-        "ground_kind": "floor",
-        "depth_source": "sensor",
         "regions": (region(),),
-        "gaps_m": (),
         "dropped_regions": (),
     }
-    return SceneRow(**(fields | changes))
+    return make_scene_row(count=0, **(fields | changes))
 
 
 @given(st.integers(0, 2**63), st.integers(1, 9), st.integers(1, 9))

@@ -83,7 +83,7 @@ def test_a_mix_of_ones_own() -> None:
 )
 def test_a_mix_that_cannot_be_is_refused(mix: object, fault: str) -> None:
     with pytest.raises(UserError, match=fault):
-        mix_of(mix)  # type: ignore[arg-type]
+        mix_of(mix)
 
 
 @pytest.mark.parametrize("objects", [2, 3, 4, 6])
