@@ -21,6 +21,7 @@ from beam_pipeline.commit import now
 from beam_pipeline.pipeline import Command, SliceJob, build
 from beam_pipeline.progress import watch
 from beam_pipeline.runner import is_local, make_runner
+from models.registry import check_experts
 from schemas.arrow import SCENES, scenes_schema
 from schemas.config import JobConfig
 from schemas.dataset import Run, open_run
@@ -107,6 +108,7 @@ def prepare(request: Request) -> Job:
     else:
         source = open_manifest(request.input, config.input)
         _check_carried(source)
+        check_experts(config, here=is_local(request.beam_arguments))
         line = [("ReadManifest", ""), *((type(stage).__name__, _backend(stage, config)) for stage in stages(config))]
         if request.command == "generate":
             line.append(("SynthesizeQA", ""))

@@ -94,7 +94,7 @@ def _step(stage: Any) -> Callable[[Scene], Scene]:
         model, fill = stage._handler.load_model(), stage._fill
 
         def ask(scene: Scene) -> Scene:
-            (part,) = model.predict([scene])
+            (part,) = model.predict([scene]).parts
             if isinstance(part, Rejected):
                 raise part
             return fill(scene, part)

@@ -4,24 +4,48 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from models import given
 from models.handler import Expert, SceneModelHandler
-from schemas.config import ExpertConfig, JobConfig
+from models.torch_expert import Runtime
+from models.weights import find_pulled, is_hub_id, locate
+from schemas.config import ExpertConfig, JobConfig, ModelsConfig
 from schemas.errors import UserError
 
-Loader = Callable[..., Expert[Any]]
+# What the registry gives to a loader by name, where it takes it; all else are options.
+_GIVEN = frozenset({"weights", "runtime", "seed"})
 
-BACKENDS: dict[str, dict[str, Loader]] = {
-    "scene_filter": {"none": given.no_filter},
-    "regions": {"instances": given.instance_regions},
-    "masks": {"instances": given.instance_masks},
-    "depth": {"sensor": given.sensor_depth},
-    "ground": {"none": given.no_ground, "manifest": given.manifest_ground},
-    "captions": {"manifest": given.manifest_captions},
-    "ambiguity": {"text": given.equal_captions},
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A way to play a part.
+
+    `load(**options)` builds the expert. A learned backend's `load` takes `weights` (a local `Path`) and
+    `runtime` (a `Runtime`) too, and one that makes random choices `seed` (the job's). It has default
+    `weights`, a hub id, and the `licence` that their authors state.
+    """
+
+    load: Callable[..., Expert[Any]]
+    weights: str | None = None
+    licence: str = ""
+
+    @property
+    def options(self) -> list[str]:
+        """The names of the options that `load` takes."""
+        return sorted(set(inspect.signature(self.load).parameters) - _GIVEN)
+
+
+BACKENDS: dict[str, dict[str, Backend]] = {
+    "scene_filter": {"none": Backend(given.no_filter)},
+    "regions": {"instances": Backend(given.instance_regions)},
+    "masks": {"instances": Backend(given.instance_masks)},
+    "depth": {"sensor": Backend(given.sensor_depth)},
+    "ground": {"none": Backend(given.no_ground), "manifest": Backend(given.manifest_ground)},
+    "captions": {"manifest": Backend(given.manifest_captions)},
+    "ambiguity": {"text": Backend(given.equal_captions)},
 }
 
 
@@ -32,20 +56,57 @@ def handler(part: str, config: JobConfig) -> SceneModelHandler[Any]:
         UserError: no such backend, or options that it does not take.
     """
     expert: ExpertConfig = getattr(config, part)
-    backends = BACKENDS[part]
-    if expert.backend not in backends:
-        raise UserError(f"{part}.backend: {expert.backend!r} is not known; choose from {', '.join(sorted(backends))}")
+    backend = _backend(part, expert)
     options = dict(expert.options)
     if part == "regions" and expert.backend == "instances":
         options.setdefault("captioned_only", config.captions.backend == "manifest")
-    load = partial(backends[expert.backend], **options)
-    _check_options(part, expert, backends[expert.backend], options)
-    return SceneModelHandler(expert, load)
-
-
-def _check_options(part: str, expert: ExpertConfig, loader: Loader, options: dict[str, Any]) -> None:
-    known = set(inspect.signature(loader).parameters)
-    unknown = sorted(set(options) - known)
+    unknown = sorted(set(options) - set(backend.options))
     if unknown:
-        takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
+        takes = f"it takes {', '.join(backend.options)}" if backend.options else "it takes none"
         raise UserError(f"{part}.options: {expert.backend!r} has no option {unknown[0]!r}; {takes}")
+    if "seed" in inspect.signature(backend.load).parameters:
+        options["seed"] = config.seed
+    if backend.weights is None:
+        return SceneModelHandler(part, expert, partial(backend.load, **options), expert.resource_hints)
+    load = partial(_load, part, expert, config.models, options)
+    hints = config.models.resource_hints if expert.resource_hints is None else expert.resource_hints
+    return SceneModelHandler(part, expert, load, hints)
+
+
+def check_experts(config: JobConfig, *, here: bool) -> None:
+    """Whether the learned experts of a config can be loaded, as far as that can be told before they are.
+
+    Local folders are checked file by file; of those in a bucket it is checked that they are there.
+
+    Args:
+        config: the job's.
+        here: the workers run on this machine, so its GPU must be there too, if one is asked for.
+
+    Raises:
+        UserError: the first that cannot be, and what helps.
+    """
+    for part in BACKENDS:
+        expert: ExpertConfig = getattr(config, part)
+        backend = _backend(part, expert)
+        if backend.weights is None:
+            continue
+        place: str | None = expert.weights or backend.weights
+        if place is not None and is_hub_id(place):
+            place = find_pulled(part, place, expert.revision, config.models)
+        if place is not None and "://" not in place:
+            locate(part, place, expert.revision, config.models)
+        if here:
+            Runtime.of(expert, config.models).place()
+
+
+def _backend(part: str, expert: ExpertConfig) -> Backend:
+    backends = BACKENDS[part]
+    if expert.backend not in backends:
+        raise UserError(f"{part}.backend: {expert.backend!r} is not known; choose from {', '.join(sorted(backends))}")
+    return backends[expert.backend]
+
+
+def _load(part: str, expert: ExpertConfig, models: ModelsConfig, options: dict[str, Any]) -> Expert[Any]:
+    backend = BACKENDS[part][expert.backend]
+    weights = locate(part, expert.weights or backend.weights or "", expert.revision, models)
+    return backend.load(weights=weights, runtime=Runtime.of(expert, models), **options)

@@ -55,6 +55,34 @@ class DecodeConfig(Section):
     )
 
 
+Precision = Literal["fp32", "fp16", "bf16"]
+
+
+class ModelsConfig(Section):
+    """Where learned experts find their weights, and what they run on."""
+
+    folder: str | None = Field(
+        None, description="folder, local or gs://, that `spatialvlm models pull` filled; searched for every hub id"
+    )
+    cache: str = Field(
+        "~/.cache/spatialvlm/weights", description="folder on each machine for weights copied from a bucket or a hub"
+    )
+    offline: bool = Field(True, description="never ask a hub; false: workers may download what models.folder lacks")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
+        description="auto takes a GPU where there is one; cuda or cuda:N insists on it; cpu",
+    )
+    dtype: Precision = Field("fp32", description="precision of the forward pass; fp16 and bf16 by autocast")
+    compile: bool = Field(False, description="torch.compile the models; pays on long runs with steady batch sizes")
+    channels_last: bool = Field(False, description="channels-last memory, which suits convolutions on recent GPUs")
+    resource_hints: dict[str, str] = Field(
+        {},
+        description="what a worker of a learned expert needs, in Beam's terms, e.g. "
+        "{accelerator: 'type:nvidia-l4;count:1;install-nvidia-driver', min_ram: 16GB}",
+    )
+
+
 class ExpertConfig(Section):
     """Which model plays a part, and how it is fed."""
 
@@ -62,6 +90,18 @@ class ExpertConfig(Section):
     min_batch_size: int = Field(1, ge=1, description="pictures in a batch, wished for")
     max_batch_size: int = Field(16, ge=1, description="pictures in a batch, at most")
     options: dict[str, Any] = Field({}, description="the backend's own settings")
+    weights: str | None = Field(
+        None,
+        description="hub id (org/name), local folder, gs:// folder or package:name/folder of an installed package; "
+        "null: the backend's default",
+    )
+    revision: str | None = Field(None, description="commit of a hub id, 40 hex digits; null: the pulled one")
+    device: str | None = Field(None, description="overrides models.device for this expert")
+    dtype: Precision | None = Field(None, description="overrides models.dtype for this expert")
+    copies: int | None = Field(
+        None, ge=1, description="copies of the model that a machine's processes share; null: one in each process"
+    )
+    resource_hints: dict[str, str] | None = Field(None, description="overrides models.resource_hints for this expert")
 
 
 class LiftConfig(Section):
@@ -143,6 +183,7 @@ class JobConfig(Section):
     input: InputConfig = InputConfig()
     fetch: FetchConfig = FetchConfig()
     decode: DecodeConfig = DecodeConfig()
+    models: ModelsConfig = ModelsConfig()
     scene_filter: ExpertConfig = ExpertConfig(backend="none")
     regions: ExpertConfig = ExpertConfig(backend="instances")
     masks: ExpertConfig = ExpertConfig(backend="instances")

@@ -29,7 +29,7 @@ def scene(**changes: Any) -> Scene:
 
 
 def ask(expert: Expert[Any], about: Scene) -> Any:
-    (answer,) = expert.predict([about])
+    (answer,) = expert.predict([about]).parts
     return answer
 
 

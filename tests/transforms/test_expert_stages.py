@@ -96,7 +96,7 @@ def fill(scene: Scene, score: float) -> Scene:
 
 @pytest.mark.parametrize("hints", [{}, {"min_ram": "1GB"}])
 def test_the_stage(hints: dict[str, str]) -> None:
-    handler = SceneModelHandler(ExpertConfig(backend="x"), lambda: PerScene(judge), hints)
+    handler = SceneModelHandler("scene_filter", ExpertConfig(backend="x"), lambda: PerScene(judge), hints)
     with run_pipeline() as pipeline:
         scenes, ledger = pipeline | beam.Create([make_scene(name) for name in "abcd"]) | Judge(handler, fill)
         kept = scenes | "K" >> beam.Map(lambda scene: (scene.image_id, scene.scene_score, list(scene.seconds)))
@@ -118,7 +118,7 @@ def test_the_stage(hints: dict[str, str]) -> None:
 def test_a_stage_with_an_accelerator_is_not_fused_with_what_feeds_it() -> None:
     def graph(hints: dict[str, str]) -> str:
         pipeline = run_pipeline()
-        handler = SceneModelHandler(ExpertConfig(backend="x"), lambda: PerScene(judge), hints)
+        handler = SceneModelHandler("scene_filter", ExpertConfig(backend="x"), lambda: PerScene(judge), hints)
         _ = pipeline | beam.Create([make_scene()]) | Judge(handler, fill)
         return str(pipeline.to_runner_api())
 
