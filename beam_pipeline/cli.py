@@ -188,6 +188,44 @@ def report(
     typer.echo(write_report(output, other, to, scenes, seed, ply))
 
 
+models = typer.Typer(help="The weights of the learned experts: list, pull, verify.", rich_markup_mode=None)
+app.add_typer(models, name="models", no_args_is_help=True)
+
+
+@models.command("list")
+def models_list(preset: Preset = None, config: ConfigFile = None, set: Settings = None) -> None:
+    """Every backend with its default weights and their licence; with --preset, those that it takes."""
+    from beam_pipeline.models_command import list_backends
+
+    list_backends(preset, config, set or [])
+
+
+@models.command("pull")
+def models_pull(
+    to: Annotated[str, typer.Option(help="Folder for the weights, local or gs://; a job takes it as models.folder.")],
+    weights: Annotated[
+        list[str] | None, typer.Argument(metavar="[ORG/NAME[@REVISION]]...", help="Hub ids; else those of --preset.")
+    ] = None,
+    preset: Preset = None,
+    config: ConfigFile = None,
+    set: Settings = None,
+) -> None:
+    """Fetch weights from the hub once, at one commit, with the sha256 of every file."""
+    from beam_pipeline.models_command import pull_weights
+
+    pull_weights(weights or [], to, preset, config, set or [])
+
+
+@models.command("verify")
+def models_verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of weights, or one that holds several.")],
+) -> None:
+    """Check weights against the sha256 that were recorded when they were pulled."""
+    from beam_pipeline.models_command import verify_weights
+
+    verify_weights(folder)
+
+
 def _start(command: str, context: typer.Context) -> None:
     import logging
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -97,6 +97,15 @@ def check_experts(config: JobConfig, *, here: bool) -> None:
             locate(part, place, expert.revision, config.models)
         if here:
             Runtime.of(expert, config.models).place()
+
+
+def hub_weights(config: JobConfig) -> Iterator[tuple[str, str | None]]:
+    """(hub id, revision) of every expert of a config whose weights come from the hub."""
+    for part in BACKENDS:
+        expert: ExpertConfig = getattr(config, part)
+        default = _backend(part, expert).weights
+        if default is not None and is_hub_id(expert.weights or default):
+            yield expert.weights or default, expert.revision
 
 
 def _backend(part: str, expert: ExpertConfig) -> Backend:

@@ -150,7 +150,8 @@ def verify(part: str, folder: Path) -> WeightsRecord | None:
             "save_pretrained(), or pull a revision that has them"
         )
     record = _read_record(part, str(folder))
-    stamp = (str(folder.resolve()), *((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in tensors))
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    stamp = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
     if stamp in _VERIFIED:
         return record
     for path in tensors:
@@ -168,7 +169,7 @@ def verify(part: str, folder: Path) -> WeightsRecord | None:
     return record
 
 
-_VERIFIED: set[tuple[Any, ...]] = set()
+_VERIFIED: set[tuple[tuple[str, int, int], ...]] = set()
 
 
 def record_of(source: str, revision: str, folder: Path) -> WeightsRecord:

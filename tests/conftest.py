@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +172,20 @@ def truth() -> dict[str, dict[str, Any]]:
     """Exact truth of the eight sample rooms, by image_id."""
     lines = (ROOT / "tests" / "data" / "rooms_truth.jsonl").read_text().splitlines()
     return {room["scene_id"]: room for room in map(json.loads, lines)}
+
+
+@pytest.fixture(scope="module")
+def storage_endpoint() -> Iterator[str]:
+    """A Google storage emulator on loopback with an empty bucket named `bucket`."""
+    from gcp_storage_emulator.server import create_server
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")
+    server.start()
+    yield f"http://127.0.0.1:{port}"
+    server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gcp_storage_emulator.server import create_server
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
@@ -18,20 +15,9 @@ from tests.conftest import ROOT, SAMPLES
 
 
 @pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")
-    server.start()
-    yield f"http://127.0.0.1:{port}"
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def bucket(endpoint: str) -> storage.Bucket:
+def bucket(storage_endpoint: str) -> storage.Bucket:
     client = storage.Client(
-        project="test", credentials=AnonymousCredentials(), client_options={"api_endpoint": endpoint}
+        project="test", credentials=AnonymousCredentials(), client_options={"api_endpoint": storage_endpoint}
     )
     bucket = client.bucket("bucket")
     for path in SAMPLES.rglob("*"):
@@ -47,8 +33,8 @@ def generate(endpoint: str, *more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_from_bucket_to_bucket(endpoint: str, bucket: storage.Bucket, sample_run: Path) -> None:
-    done = generate(endpoint)
+def test_from_bucket_to_bucket(storage_endpoint: str, bucket: storage.Bucket, sample_run: Path) -> None:
+    done = generate(storage_endpoint)
     assert done.returncode == 0, done.stderr
     written = {blob.name.removeprefix("out/run/"): blob for blob in bucket.list_blobs(prefix="out/run/")}
     expected = {str(path.relative_to(sample_run)) for path in sample_run.rglob("*") if path.is_file()}
@@ -58,8 +44,8 @@ def test_from_bucket_to_bucket(endpoint: str, bucket: storage.Bucket, sample_run
         assert written[name].download_as_bytes() == (sample_run / name).read_bytes(), name
 
 
-def test_overwriting_leaves_nothing_of_the_old_run(endpoint: str, bucket: storage.Bucket) -> None:
-    assert generate(endpoint, "--overwrite", "--num-shards", "2", "--no-tfrecord").returncode == 0
+def test_overwriting_leaves_nothing_of_the_old_run(storage_endpoint: str, bucket: storage.Bucket) -> None:
+    assert generate(storage_endpoint, "--overwrite", "--num-shards", "2", "--no-tfrecord").returncode == 0
     names = sorted(blob.name.removeprefix("out/run/") for blob in bucket.list_blobs(prefix="out/run/"))
     tables = [f"{table}/part-0000{n}-of-00002.parquet" for table in ("ledger", "qa", "scenes") for n in range(2)]
     assert names == sorted([*tables, "run.json", "README.md"])
