@@ -15,7 +15,7 @@ from models.handler import Expert, PerScene
 from schemas.masks import encode_mask
 from schemas.rasters import check_depth, decode_instances
 from schemas.reasons import Reason, RegionReason, Rejected
-from schemas.records import Depth, DroppedRegion, Ground, Picture, Proposals, Region, Scene
+from schemas.records import CaptionGroups, Depth, DroppedRegion, Ground, Picture, Proposals, Region, Scene
 
 
 def no_filter() -> Expert[float | None]:
@@ -100,15 +100,13 @@ def manifest_captions() -> Expert[dict[int, str]]:
     return PerScene(look)
 
 
-def equal_captions() -> Expert[list[int]]:
-    """Groups captions that say the same in the same words, whatever their order, case and articles.
+def equal_captions() -> Expert[CaptionGroups]:
+    """Groups captions that say the same in the same words, whatever their order, case and articles."""
 
-    The answer holds a group number for each region, in order; regions with equal numbers are alike.
-    """
-
-    def look(scene: Scene) -> list[int]:
+    def look(scene: Scene) -> CaptionGroups:
         numbers: dict[tuple[str, ...], int] = {}
-        return [numbers.setdefault(_words(region.caption or ""), len(numbers)) for region in scene.regions or ()]
+        words = [caption_words(region.caption or "") for region in scene.regions or ()]
+        return CaptionGroups(tuple(numbers.setdefault(key, len(numbers)) for key in words))
 
     return PerScene(look)
 
@@ -116,7 +114,8 @@ def equal_captions() -> Expert[list[int]]:
 _ARTICLES = frozenset({"a", "an", "the"})
 
 
-def _words(caption: str) -> tuple[str, ...]:
+def caption_words(caption: str) -> tuple[str, ...]:
+    """The words of a caption in a form that is equal for captions that say the same in the same words."""
     words = re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", caption).casefold())
     # A caption of nothing but signs or articles is compared as it stands.
     return tuple(sorted(word for word in words if word not in _ARTICLES)) or (caption,)

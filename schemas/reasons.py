@@ -88,6 +88,7 @@ class RegionReason(str, Enum):
     TOO_FEW_POINTS = "too_few_points"
     IMPLAUSIBLE_SIZE = "implausible_size"
     OUT_OF_RANGE = "out_of_range"
+    BACKGROUND = "background"
     AMBIGUOUS = "ambiguous"
 
 

@@ -147,6 +147,18 @@ class Proposals:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptionGroups:
+    """Which captions of a scene mean the same.
+
+    `numbers` holds a group number for each region, in order: regions with equal numbers are alike.
+    `background` are the indices of regions whose captions name no object (sky, wall …).
+    """
+
+    numbers: tuple[int, ...]
+    background: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """The frame that the shapes of a scene are in.
 

@@ -1,13 +1,12 @@
 """ResolveAmbiguity: every caption that remains means one thing in its picture.
 
 A caption that only one region has stays. Two regions that share one get a clause each that tells them
-apart; more than two, or two that nothing tells apart, are dropped.
+apart; more than two, two that nothing tells apart, and regions that name no object are dropped.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,7 +15,7 @@ import numpy as np
 from models.registry import handler
 from schemas.config import AmbiguityConfig, JobConfig
 from schemas.reasons import Reason, RegionReason, Rejected
-from schemas.records import Frame, Region, Scene
+from schemas.records import CaptionGroups, Frame, Region, Scene
 from transforms.expert import ExpertStage
 
 _ESTIMATED = 0.5
@@ -49,12 +48,12 @@ class Contrast:
         return f"{first} {self.first}", f"{second} {self.second}"
 
 
-def resolve(scene: Scene, groups: Sequence[int], config: AmbiguityConfig) -> Scene:
-    """Give clauses to pairs, drop larger groups.
+def resolve(scene: Scene, groups: CaptionGroups, config: AmbiguityConfig) -> Scene:
+    """Give clauses to pairs, drop larger groups and background.
 
     Args:
         scene: lifted and captioned.
-        groups: a number for each region, in order; regions with equal numbers have captions alike.
+        groups: which of its captions are alike, and which name no object.
         config: how clear a difference must be, and how many regions a picture needs.
 
     Raises:
@@ -64,9 +63,10 @@ def resolve(scene: Scene, groups: Sequence[int], config: AmbiguityConfig) -> Sce
         raise ValueError("ResolveAmbiguity needs a scene that LiftTo3D has filled")
     regions = list(scene.regions or ())
     members: dict[int, list[int]] = defaultdict(list)
-    for index, group in enumerate(groups):
-        members[group].append(index)
-    refused: dict[int, RegionReason] = {}
+    for index, group in enumerate(groups.numbers):
+        if index not in groups.background:
+            members[group].append(index)
+    refused = {regions[index].region_id: RegionReason.BACKGROUND for index in sorted(groups.background)}
     for alike in members.values():
         if len(alike) == 1:
             continue
@@ -80,10 +80,18 @@ def resolve(scene: Scene, groups: Sequence[int], config: AmbiguityConfig) -> Sce
         named = contrast.captions(first.caption or "", second.caption or "")
         for index, caption in zip(alike, named, strict=True):
             regions[index] = replace(regions[index], caption=caption)
+    # A caption may say by itself what the clause of another says.
+    times = Counter(region.caption for region in regions if region.region_id not in refused)
+    refused |= {
+        region.region_id: RegionReason.AMBIGUOUS
+        for region in regions
+        if region.region_id not in refused and times[region.caption] > 1
+    }
     resolved = replace(scene, regions=tuple(regions)).without(refused)
     remaining = len(resolved.regions or ())
     if remaining < config.min_regions:
-        reason = Reason.AMBIGUOUS if remaining + len(refused) >= config.min_regions else Reason.TOO_FEW_REGIONS
+        unclear = sum(reason is RegionReason.AMBIGUOUS for reason in refused.values())
+        reason = Reason.AMBIGUOUS if remaining + unclear >= config.min_regions else Reason.TOO_FEW_REGIONS
         causes = ", ".join(f"{item.region_id} {item.reason.value}" for item in resolved.dropped)
         raise Rejected(
             reason, f"{remaining} of {config.min_regions} regions needed are left; dropped: {causes or 'none'}"

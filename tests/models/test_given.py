@@ -9,7 +9,7 @@ from models import given
 from models.handler import Expert
 from schemas.masks import decode_mask
 from schemas.reasons import Reason, Rejected
-from schemas.records import Files, Scene
+from schemas.records import CaptionGroups, Files, Scene
 from tests.conftest import make_region, make_row, make_scene, png
 
 
@@ -109,4 +109,4 @@ def test_captions_go_by_id() -> None:
 )
 def test_captions_of_the_same_words_are_grouped(captions: list[str], groups: list[int]) -> None:
     regions = tuple(make_region(index, caption=caption) for index, caption in enumerate(captions))
-    assert ask(given.equal_captions(), scene(regions=regions)) == groups
+    assert ask(given.equal_captions(), scene(regions=regions)) == CaptionGroups(tuple(groups))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from schemas.config import AmbiguityConfig
 from schemas.reasons import Reason, Rejected
-from schemas.records import Frame, Region, Scene
+from schemas.records import CaptionGroups, Frame, Region, Scene
 from tests.conftest import make_region, make_scene, make_shape
 from transforms.ambiguity import clearest_contrast, resolve
 
@@ -32,15 +33,34 @@ def names(scene: Scene) -> list[str]:
     return [str(item.caption) for item in scene.regions or ()]
 
 
-def settle(regions: list[Region], groups: list[int], frame: Frame = WORLD, **config: Any) -> Scene:
+def settle(
+    regions: list[Region], groups: list[int], frame: Frame = WORLD, background: Iterable[int] = (), **config: Any
+) -> Scene:
     scene = make_scene(regions=tuple(regions), frame=frame, dropped=())
-    return resolve(scene, groups, AmbiguityConfig(**config))
+    return resolve(scene, CaptionGroups(tuple(groups), frozenset(background)), AmbiguityConfig(**config))
 
 
 def test_single_captions_stay_as_they_are() -> None:
-    scene = settle([region(1), region(2)], [0, 1])
-    assert names(scene) == ["chair", "chair"]
+    scene = settle([region(1), make_region(2)], [0, 1])
+    assert names(scene) == ["chair", "thing 2"]
     assert scene.dropped == ()
+
+
+def test_what_names_no_object_is_dropped_and_confuses_nobody() -> None:
+    scene = settle([region(1), region(2), make_region(3)], [0, 0, 1], background=[0])
+    assert names(scene) == ["chair", "thing 3"]
+    assert [(item.region_id, item.reason.value) for item in scene.dropped] == [(1, "background")]
+    with pytest.raises(Rejected, match="dropped: 1 background") as caught:
+        settle([region(1), make_region(2)], [0, 1], background=[0])
+    assert caught.value.reason is Reason.TOO_FEW_REGIONS
+
+
+def test_a_caption_that_says_by_itself_what_a_clause_says() -> None:
+    left, right = region(1, x=10, center=(2, 1, 0.2)), region(2, x=50, center=(2, -1, 0.2))
+    third = make_region(3, caption="chair on the left")
+    scene = settle([left, right, third, make_region(4)], [0, 0, 1, 2])
+    assert names(scene) == ["chair on the right", "thing 4"]
+    assert [(item.region_id, item.reason.value) for item in scene.dropped] == [(1, "ambiguous"), (3, "ambiguous")]
 
 
 def test_two_alike_get_a_clause_and_keep_the_raw_caption() -> None:

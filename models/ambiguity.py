@@ -1,0 +1,108 @@
+"""Which captions of a picture mean the same, judged by a text embedding.
+
+The paper clusters the captions of a picture by the similarity of their embeddings; here two captions are
+alike when their cosine reaches a threshold or they have the same words, and a group is whatever hangs
+together by such pairs, so that it does not depend on the order of the regions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.given import caption_words
+from models.handler import Expert, Meter
+from schemas.errors import UserError
+from schemas.reasons import Rejected
+from schemas.records import CaptionGroups, Scene
+
+# What fills a picture's background and has no extent of its own that a person would ask for.
+BACKGROUND = (
+    "sky",
+    "blue sky",
+    "clouds",
+    "sun",
+    "moon",
+    "horizon",
+    "fog",
+    "rain",
+    "sunlight",
+    "shadow",
+    "reflection",
+    "wall",
+    "ceiling",
+    "floor",
+    "ground",
+    "background",
+    "grass",
+    "sand",
+    "water",
+    "sea",
+)
+
+
+class TextEmbedder(Protocol):
+    """A loaded text model."""
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors, (n, d) float32, one for each text."""
+
+
+class SimilarCaptions(Expert[CaptionGroups]):
+    """Groups captions by the cosine of their embeddings.
+
+    Args:
+        embedder: gives the vectors.
+        threshold: cosine from which two captions mean the same.
+        background: texts that name no object.
+        background_threshold: cosine with one of them from which a caption names none either.
+
+    Raises:
+        UserError: a threshold is not a cosine.
+    """
+
+    def __init__(
+        self, embedder: TextEmbedder, threshold: float, background: Sequence[str], background_threshold: float
+    ) -> None:
+        for name, value in (("threshold", threshold), ("background_threshold", background_threshold)):
+            if not (isinstance(value, int | float) and -1 <= value <= 1):
+                raise UserError(f"ambiguity.options.{name}: a cosine lies between -1 and 1, found {value!r}")
+        if isinstance(background, str) or not all(isinstance(text, str) for text in background):
+            raise UserError(f"ambiguity.options.background: expected a list of texts, found {background!r:.80}")
+        self._embedder = embedder
+        self._threshold = threshold
+        self._background_threshold = background_threshold
+        self._background = embedder.embed(list(background)) if background else None
+
+    def infer(self, scenes: Sequence[Scene], meter: Meter) -> list[CaptionGroups | Rejected]:
+        """The groups of each scene; the captions of all scenes are embedded together, each once."""
+        captions = [[region.caption or "" for region in scene.regions or ()] for scene in scenes]
+        unique = sorted({caption for own in captions for caption in own})
+        with meter.phase("forward"):
+            vectors = dict(zip(unique, self._embedder.embed(unique), strict=True)) if unique else {}
+        with meter.phase("read_out"):
+            return [self._groups(own, np.array([vectors[caption] for caption in own])) for own in captions]
+
+    def _groups(self, captions: Sequence[str], vectors: NDArray[np.float32]) -> CaptionGroups:
+        if not captions:
+            return CaptionGroups(())
+        words = [caption_words(caption) for caption in captions]
+        alike = vectors @ vectors.T >= self._threshold
+        alike |= np.array([[first == second for second in words] for first in words])
+        background: frozenset[int] = frozenset()
+        if self._background is not None:
+            nearest = (vectors @ self._background.T).max(axis=1)
+            background = frozenset(np.flatnonzero(nearest >= self._background_threshold).tolist())
+        return CaptionGroups(connected_groups(alike), background)
+
+
+def connected_groups(alike: NDArray[np.bool_]) -> tuple[int, ...]:
+    """Number the connected groups of a symmetric (n, n) relation, in the order of their first members."""
+    from scipy.sparse.csgraph import connected_components
+
+    _, labels = connected_components(alike, directed=False)
+    numbers: dict[int, int] = {}
+    return tuple(numbers.setdefault(int(label), len(numbers)) for label in labels)

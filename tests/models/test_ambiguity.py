@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from models.ambiguity import SimilarCaptions, connected_groups
+from schemas.errors import UserError
+from schemas.records import CaptionGroups, Scene
+from tests.conftest import make_region, make_scene
+
+
+class Angles:
+    """Embeds a text by the angle (degrees) that stands in it."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.asked.append(list(texts))
+        angles = np.radians([float(text.split()[-1]) for text in texts])
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+def scene(*captions: str) -> Scene:
+    return make_scene(regions=tuple(make_region(index + 1, caption=text) for index, text in enumerate(captions)))
+
+
+def groups(*captions: str, threshold: float = 0.9, **more: Any) -> CaptionGroups:
+    options: dict[str, Any] = {"background": (), "background_threshold": 0.99}
+    (answer,) = SimilarCaptions(Angles(), threshold, **(options | more)).predict([scene(*captions)]).parts
+    assert isinstance(answer, CaptionGroups)
+    return answer
+
+
+def test_close_captions_fall_together() -> None:
+    assert groups("chair 0", "table 90", "seat 10", "lamp 180").numbers == (0, 1, 0, 2)
+
+
+def test_a_group_hangs_together_by_pairs() -> None:
+    # 0 and 40 degrees are alike only by way of 20.
+    assert groups("a 0", "b 40").numbers == (0, 1)
+    assert groups("a 0", "b 40", "c 20").numbers == (0, 0, 0)
+
+
+def test_the_same_words_are_alike_whatever_the_threshold() -> None:
+    assert groups("A 10", "the a 10", threshold=1.0).numbers == (0, 0)
+
+
+def test_background_is_found() -> None:
+    answer = groups("chair 0", "blue sky 90", "table 45", background=("sky 91",))
+    assert answer.background == {1}
+    assert groups("chair 0").background == frozenset()
+
+
+def test_captions_of_a_batch_are_embedded_once() -> None:
+    embedder = Angles()
+    expert = SimilarCaptions(embedder, 0.9, ("sky 90",), 0.9)
+    answers = expert.predict([scene("b 1", "a 2"), scene(), scene("a 2", "a 2")]).parts
+    assert embedder.asked == [["sky 90"], ["a 2", "b 1"]]
+    assert answers == [CaptionGroups((0, 0)), CaptionGroups(()), CaptionGroups((0, 0))]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"threshold": 1.5}, r"ambiguity.options.threshold: a cosine lies between -1 and 1, found 1.5"),
+        ({"background_threshold": "x"}, r"ambiguity.options.background_threshold: .* found 'x'"),
+        ({"background": "sky"}, r"ambiguity.options.background: expected a list of texts, found 'sky'"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        groups("a 0", **options)
+
+
+@given(
+    st.integers(1, 8).flatmap(
+        lambda n: st.tuples(
+            st.just(n), st.sets(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1))), st.permutations(range(n))
+        )
+    )
+)
+def test_groups_do_not_depend_on_the_order(example: tuple[int, set[tuple[int, int]], list[int]]) -> None:
+    count, pairs, order = example
+    alike = np.eye(count, dtype=bool)
+    for first, second in pairs:
+        alike[first, second] = alike[second, first] = True
+    plain = connected_groups(alike)
+    turned = connected_groups(alike[np.ix_(order, order)])
+    for a in range(count):
+        for b in range(count):
+            assert (turned[a] == turned[b]) == (plain[order[a]] == plain[order[b]])
