@@ -65,6 +65,14 @@ Resume = Annotated[bool, typer.Option("--resume", help="Do only what the output 
 Slices = Annotated[int | None, typer.Option(min=1, help="Cut the run into this many parts that commit alone.")]
 Slice = Annotated[int | None, typer.Option(min=0, help="Run only this part of --slices.")]
 SliceRows = Annotated[int, typer.Option(min=1, help="Rows in a part, where a local run is cut by itself.")]
+SharedFilesystem = Annotated[
+    bool,
+    typer.Option("--shared-filesystem", help="On a cluster: all workers see the local paths of this command."),
+]
+StallAfter = Annotated[
+    float, typer.Option(min=0, help="On a cluster: seconds without any progress after which it is said why; 0: never.")
+]
+CancelStalled = Annotated[bool, typer.Option("--cancel-stalled", help="Cancel the job then, with exit code 1.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, print the plan, touch nothing.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show the log messages of the job and of Beam.")]
 Manifest = Annotated[str, typer.Option("--input", help="Parquet manifest: a file, a folder or a glob, local or gs://.")]
@@ -110,6 +118,9 @@ def generate(
     slices: Slices = None,
     slice: Slice = None,
     slice_rows: SliceRows = 2_000,
+    shared_filesystem: SharedFilesystem = False,
+    stall_after: StallAfter = 600.0,
+    cancel_stalled: CancelStalled = False,
     dry_run: DryRun = False,
     verbose: Verbose = False,
 ) -> None:
@@ -138,6 +149,9 @@ def perceive(
     slices: Slices = None,
     slice: Slice = None,
     slice_rows: SliceRows = 2_000,
+    shared_filesystem: SharedFilesystem = False,
+    stall_after: StallAfter = 600.0,
+    cancel_stalled: CancelStalled = False,
     dry_run: DryRun = False,
     verbose: Verbose = False,
 ) -> None:
@@ -164,6 +178,9 @@ def synthesize(
     slices: Slices = None,
     slice: Slice = None,
     slice_rows: SliceRows = 2_000,
+    shared_filesystem: SharedFilesystem = False,
+    stall_after: StallAfter = 600.0,
+    cancel_stalled: CancelStalled = False,
     dry_run: DryRun = False,
     verbose: Verbose = False,
 ) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 from rich.table import Table
 
 from beam_pipeline import exit_codes
 from beam_pipeline.configuration import load_config
+from beam_pipeline.preflight import check_cluster
 from beam_pipeline.run import Job, Request, check_output_place, execute, prepare, stage_names
-from beam_pipeline.runner import beam_options
+from beam_pipeline.runner import beam_options, is_local
+from models.registry import BACKENDS
 from schemas.errors import UserError
 from schemas.run import RunRecord
 
@@ -41,18 +46,21 @@ def run_command(command: Any, flags: Mapping[str, Any], beam_arguments: Sequence
         raise UserError("--overwrite would remove the other slices; start the run over without --slice")
     if flags["slice"] is not None and flags["slices"] is None:
         raise UserError("--slice needs --slices, the number of parts it is one of")
+    beam_settings = beam_options(beam_arguments, options)
     job = prepare(
         Request(
             command=command,
-            input=flags["input"],
-            output=flags["output"].rstrip("/") or "/",
+            input=_seen_by_workers(flags["input"], beam_settings),
+            output=_seen_by_workers(flags["output"].rstrip("/") or "/", beam_settings),
             config=load_config(flags["preset"], flags["config"], _tree(flags), flags["set"] or ()),
-            beam_arguments=beam_options(beam_arguments, options),
+            beam_arguments=beam_settings,
             overwrite=flags["overwrite"],
             resume=flags["resume"],
             num_slices=flags["slices"],
             only_slice=flags["slice"],
             slice_rows=flags["slice_rows"],
+            stall_after=flags["stall_after"],
+            cancel_stalled=flags["cancel_stalled"],
         )
     )
     if flags["dry_run"]:
@@ -61,15 +69,16 @@ def run_command(command: Any, flags: Mapping[str, Any], beam_arguments: Sequence
         return exit_codes.OK
     if not job.todo:
         err.print(f"{job.request.output}: nothing to do, all of it is there", highlight=False)
+    else:
+        check_cluster(beam_settings, _places(job.request), shared_filesystem=flags["shared_filesystem"])
     try:
         record = execute(job, err)
     except UserError:
         raise
     except Exception as error:
         log.debug("the job failed", exc_info=True)
-        err.print(
-            f"spatialvlm: the job failed: {_last_line(error)} (--verbose shows more)", highlight=False, markup=False
-        )
+        line = f"spatialvlm: the job failed: {_last_line(error)} (--verbose shows more)"
+        err.print(line, highlight=False, markup=False, soft_wrap=True)
         return exit_codes.ERROR
     if record is None:
         err.print(
@@ -98,6 +107,22 @@ _FLAGS = {
     "allow_local_files": ("input", "allow_local_files"),
     "max_failed": ("max_failed",),
 }
+
+
+def _seen_by_workers(path: str, options: PipelineOptions) -> str:
+    # Workers elsewhere have another working directory.
+    return path if "://" in path or is_local(options) else os.path.abspath(path)
+
+
+def _places(request: Request) -> dict[str, str]:
+    """What workers read and write, by the name of its option."""
+    places = {"--input": request.input, "--output": request.output}
+    if request.command != "synthesize":
+        weights = {"models.folder": request.config.models.folder} | {
+            f"{part}.weights": getattr(request.config, part).weights for part in BACKENDS
+        }
+        places |= {name: place for name, place in weights.items() if place and Path(place).expanduser().is_dir()}
+    return places
 
 
 def _tree(flags: Mapping[str, Any]) -> dict[str, Any]:

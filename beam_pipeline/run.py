@@ -21,6 +21,7 @@ from beam_pipeline.commit import now
 from beam_pipeline.pipeline import Command, SliceJob, build
 from beam_pipeline.progress import watch
 from beam_pipeline.runner import is_local, make_runner
+from beam_pipeline.watchdog import watch_stall
 from models.registry import check_experts
 from schemas.arrow import SCENES, scenes_schema
 from schemas.config import JobConfig
@@ -61,6 +62,8 @@ class Request:
     num_slices: int | None = None
     only_slice: int | None = None
     slice_rows: int = 2_000
+    stall_after: float = 600.0
+    cancel_stalled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,7 @@ def execute(job: Job, console: Console) -> RunRecord | None:
     rows = math.ceil(job.source.num_rows * len(job.todo) / job.plan.num_slices)
     with watch(rows, console) if local else contextlib.nullcontext():
         for index in job.todo:
-            _run_slice(job.slice(index, now()), job.request.beam_arguments)
+            _run_slice(job.slice(index, now()), job.request, console)
     record = open_run(output).record
     if record is not None and "://" not in output:
         # Only now: while slices are missing, another command may have files there that it is writing.
@@ -168,12 +171,16 @@ def _nothing_to_keep(job: Job) -> bool:
     return job.request.resume and alone and job.finished.record is None and not job.finished.slices
 
 
-def _run_slice(job: SliceJob, options: PipelineOptions) -> None:
+def _run_slice(job: SliceJob, request: Request, console: Console) -> None:
+    options = request.beam_arguments
     # Everything is importable, so there is no session to ship; shipping one would pickle the caller's.
     options.view_as(SetupOptions).save_main_session = False
     pipeline = beam.Pipeline(runner=make_runner(options), options=options)
     build(pipeline, job)
-    pipeline.run().wait_until_finish()
+    result = pipeline.run()
+    patience = 0.0 if is_local(options) else request.stall_after
+    with watch_stall(result, options, request.output, patience, console, cancel=request.cancel_stalled):
+        result.wait_until_finish()
 
 
 def _num_slices(request: Request, rows: int) -> int:
