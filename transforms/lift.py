@@ -20,7 +20,7 @@ from transforms.geometry.gaps import pairwise_gaps
 from transforms.geometry.ground import GroundPlane, NoGround, geometric_ground, labelled_ground
 from transforms.geometry.masks import rle_indices
 from transforms.geometry.ranks import median
-from transforms.geometry.regions import cloud_of
+from transforms.geometry.regions import clouds_of
 from transforms.geometry.view import View
 from transforms.intrinsics import from_fov, usable
 from transforms.stage import SceneStage
@@ -66,13 +66,15 @@ def measure(
     height, width = depth.shape
     regions = scene.regions or ()
     masks = [_mask(region.mask_rle, height, width) for region in regions]
-    view = View.of(depth, [mask for mask in masks if not isinstance(mask, RegionReason)], intrinsics)
+    readable = [mask for mask in masks if not isinstance(mask, RegionReason)]
+    view = View.of(depth, readable, intrinsics)
     frame = _frame(scene, view, config, rng)
     kept: list[Region] = []
     clouds: list[Points] = []
     dropped: list[DroppedRegion] = []
+    found = iter(clouds_of(readable, view, config))
     for region, mask in zip(regions, masks, strict=True):
-        cloud = mask if isinstance(mask, RegionReason) else cloud_of(mask, view, config)
+        cloud = mask if isinstance(mask, RegionReason) else next(found)
         if isinstance(cloud, RegionReason):
             dropped.append(DroppedRegion(region.region_id, cloud))
             continue
@@ -175,12 +177,14 @@ def _gravity(given: tuple[float, float, float] | None) -> NDArray[np.float64] | 
 def _shape(cloud: Points, truncated: bool, canonical: bool) -> RegionShape:
     center, size = axis_aligned_box(cloud)
     base = footprint(cloud) if canonical else None
+    upright = [] if base is None else [base.width, base.thickness, size[2], base.yaw]
+    measures = _quantised(np.array([*center, *size, *upright]))
     return RegionShape(
         point_count=len(cloud),
-        box_center=_quantised(center),
-        box_size=_quantised(size),
-        yaw=None if base is None else float(_quantised(np.array(base.yaw))),
-        obb_size=None if base is None else _quantised(np.array([base.width, base.thickness, size[2]])),
+        box_center=measures[:3],
+        box_size=measures[3:6],
+        yaw=None if base is None else float(measures[9]),
+        obb_size=None if base is None else measures[6:9],
         truncated=truncated,
         points_mm=_few_points(cloud),
     )

@@ -58,24 +58,24 @@ def _extents(axes: NDArray[np.float64]) -> NDArray[np.float64]:
     # Ranking all values to know a few at the ends is slow; a sample tells beyond which values these few lie.
     sample = axes[:, ::_SAMPLE_STEP]
     last = sample.shape[1] - 1
-    place = min(3 * int(2 * _TAIL * axes.shape[1]) // _SAMPLE_STEP + 4, last)
+    outer, inner = int(_TAIL * axes.shape[1]), int(2 * _TAIL * axes.shape[1])
+    place = min(3 * inner // _SAMPLE_STEP + 4, last)
     ranked = np.sort(sample, axis=1)
-    return np.array(
-        [
-            (_lower_end(values, values <= low), -_lower_end(-values, values >= high))
-            for values, low, high in zip(axes, ranked[:, place], ranked[:, last - place], strict=True)
-        ]
-    )
+    ends = np.empty((len(axes), 2))
+    for values, low, high, end in zip(axes, ranked[:, place], ranked[:, last - place], ends, strict=True):
+        lowest, highest = _ranked(values, values <= low, inner), _ranked(values, values >= high, inner)[::-1]
+        end[0] = max(lowest[outer] - _REACH * (lowest[inner] - lowest[outer]), lowest[0])
+        end[1] = min(highest[outer] - _REACH * (highest[inner] - highest[outer]), highest[0])
+    return ends
 
 
-def _lower_end(values: NDArray[np.float64], is_low: NDArray[np.bool_]) -> float:
-    outer, inner = int(_TAIL * len(values)), int(2 * _TAIL * len(values))
-    tail = values[is_low]
-    if len(tail) <= inner:
-        tail = values
-    ranked = np.sort(tail)
-    low = ranked[outer] - _REACH * (ranked[inner] - ranked[outer])
-    return max(float(low), float(ranked[0]))
+def _ranked(values: NDArray[np.float64], chosen: NDArray[np.bool_], more_than: int) -> NDArray[np.float64]:
+    """The chosen values, ranked; all values when no more than so many are chosen."""
+    tail = values[chosen]
+    if len(tail) <= more_than:
+        tail = values.copy()
+    tail.sort()
+    return tail
 
 
 def axis_aligned_box(points: Points) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -113,7 +113,7 @@ def _voxelise(points: Points, edge: float) -> _Voxels | None:
         edge *= 1.5
     from_corner *= 1 / edge
     grid = from_corner.astype(np.int32)
-    shape = tuple(int(size) + 1 for size in grid.max(axis=1))
+    shape = tuple(int(size) + 1 for size in reach * (1 / edge))
     key = (grid[0] * shape[1] + grid[1]) * shape[2] + grid[2]
     count = np.bincount(key, minlength=shape[0] * shape[1] * shape[2])
     labels, parts = ndimage.label(count.reshape(shape), structure=_TOUCHING)

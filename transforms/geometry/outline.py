@@ -6,12 +6,15 @@ jumps within that reach of the mask's border while crossing the border itself it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
+_Value = TypeVar("_Value", np.float32, np.bool_)
 
 # How far, in pixels, a mask may miss the outline.
 REACH_PX = 4
@@ -23,140 +26,203 @@ _PAD = REACH_PX + 3
 
 
 @dataclass(frozen=True, slots=True)
-class Crop:
-    """The surroundings of one mask, column by column, with an empty margin on every side.
+class Window:
+    """Where a crop lies: `start` … `stop` in the flat arrays; in the picture its first column and row, margin
+    included, and how many rows it has."""
 
-    `inverse` (columns, rows) float32 is the inverse depth, NaN where unknown or outside of the picture; `mask` and
-    `taken` (columns, rows) bool are the mask's pixels and those of all masks; `outside` is true beyond the picture.
+    start: int
+    stop: int
+    first_column: int
+    first_row: int
+    rows: int
+
+    @property
+    def steps(self) -> tuple[int, int, int, int]:
+        """Flat distance to the neighbour in each direction."""
+        return 1, -1, self.rows, -self.rows
+
+    def of(self, flat: NDArray[_Value]) -> NDArray[_Value]:
+        """The crop's part of one of the flat arrays, (columns, rows)."""
+        return flat[self.start : self.stop].reshape(-1, self.rows)
+
+    def within(self, width: int, height: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        """Which part of the crop the picture holds, and where in the picture that part lies."""
+        columns = (self.stop - self.start) // self.rows
+        (here, there), (here_rows, there_rows) = (
+            _overlap(self.first_column, columns, width),
+            _overlap(self.first_row, self.rows, height),
+        )
+        return (here, here_rows), (there, there_rows)
+
+
+def _overlap(first: int, length: int, whole: int) -> tuple[slice, slice]:
+    """Of places counted from `first` those in 0 … whole: as the count has them, and as the whole has them."""
+    low, high = max(first, 0), min(first + length, whole)
+    return slice(low - first, high - first), slice(low, high)
+
+
+@dataclass(frozen=True, slots=True)
+class Crops:
+    """The surroundings of masks, one crop after the other in flat arrays (n,), so that one pass serves all.
+
+    A crop is stored column by column, with an empty margin on every side: steps from a mask's border stay in it.
+    `inverse` float32 is the inverse depth, NaN where unknown or outside of the picture; `mask` and `taken` bool are
+    the pixels of the crop's own mask and those of all masks; `outside` is true beyond the picture.
     """
 
     inverse: NDArray[np.float32]
     mask: NDArray[np.bool_]
     taken: NDArray[np.bool_]
     outside: NDArray[np.bool_]
-    first_column: int
-    first_row: int
+    windows: tuple[Window, ...]
     height: int
 
-    @property
-    def steps(self) -> tuple[int, int, int, int]:
-        """Flat distance to the neighbour in each direction."""
-        rows = self.mask.shape[1]
-        return 1, -1, rows, -rows
+    def indices(self) -> list[Indices]:
+        """Each mask's pixels in the picture: (m,) column · height + row, increasing."""
+        found = []
+        for window in self.windows:
+            flat = np.flatnonzero(self.mask[window.start : window.stop])
+            # A column further is `height` pixels further in the picture and `rows` in the crop.
+            index = flat // window.rows
+            index *= self.height - window.rows
+            index += flat
+            index += window.first_column * self.height + window.first_row
+            found.append(index)
+        return found
 
-    def indices(self) -> Indices:
-        """The mask's pixels in the picture: (n,) column · height + row, increasing."""
-        rows = self.mask.shape[1]
-        flat = np.flatnonzero(self.mask)
-        # A column further is `height` pixels further in the picture and `rows` in the crop.
-        index: Indices = flat + flat // rows * (self.height - rows)
-        return index + (self.first_column * self.height + self.first_row)
 
-
-def crop_around(index: Indices, z: NDArray[np.float32], labels: NDArray[np.int16]) -> Crop:
-    """Cut out what lies around a mask. Its pixels of unknown depth are left out of it.
+def crops_around(masks: Sequence[Indices], z: NDArray[np.float32], labels: NDArray[np.int16]) -> Crops:
+    """Cut out what lies around masks. Their pixels of unknown depth are left out of them.
 
     Args:
-        index: (n,) the mask's pixels, column · height + row, n ≥ 1.
+        masks: (m,) pixels each, column · height + row, increasing.
         z: (W, H) depth, metres, 0 = unknown.
         labels: (W, H), not 0 where a pixel belongs to any mask.
     """
     width, height = z.shape
     of_pixel = np.zeros(z.size, dtype=bool)
-    of_pixel[index] = True
     whole = of_pixel.reshape(z.shape)
-    left, right = int(index[0]) // height, int(index[-1]) // height
-    rows = np.flatnonzero(whole[left : right + 1].any(axis=0))
-    c0, c1 = left - _PAD, right + _PAD + 1
-    r0, r1 = int(rows[0]) - _PAD, int(rows[-1]) + _PAD + 1
-    inverse = np.full((c1 - c0, r1 - r0), np.nan, dtype=np.float32)
-    taken, mask, outside = (np.full(inverse.shape, value) for value in (False, False, True))
-    inside = slice(max(c0, 0), min(c1, width)), slice(max(r0, 0), min(r1, height))
-    here = slice(inside[0].start - c0, inside[0].stop - c0), slice(inside[1].start - r0, inside[1].stop - r0)
-    known = z[inside] > 0
+    windows: list[Window] = []
+    own = []
+    for index in masks:
+        of_pixel[index] = True
+        left, right = (int(index[0]) // height, int(index[-1]) // height + 1) if index.size else (0, 0)
+        rows = np.flatnonzero(whole[left:right].any(axis=0))
+        top, bottom = (int(rows[0]), int(rows[-1]) + 1) if rows.size else (0, 0)
+        mask = np.zeros((right - left + 2 * _PAD, bottom - top + 2 * _PAD), dtype=bool)
+        mask[_PAD:-_PAD, _PAD:-_PAD] = whole[left:right, top:bottom]
+        of_pixel[index] = False
+        start = windows[-1].stop if windows else 0
+        windows.append(Window(start, start + mask.size, left - _PAD, top - _PAD, mask.shape[1]))
+        own.append(mask.ravel())
+    mask = np.concatenate(own)
+    inverse = np.full(mask.size, np.nan, dtype=np.float32)
+    taken, outside = np.zeros(mask.size, dtype=bool), np.ones(mask.size, dtype=bool)
     with np.errstate(divide="ignore"):
-        np.divide(1, z[inside], out=inverse[here])
-    if not known.all():
-        inverse[here][~known] = np.nan
-    np.not_equal(labels[inside], 0, out=taken[here])
-    np.logical_and(whole[inside], known, out=mask[here])
-    outside[here] = False
-    return Crop(inverse, mask, taken, outside, c0, r0, height)
+        for window in windows:
+            part, inside = window.within(width, height)
+            np.divide(1, z[inside], out=window.of(inverse)[part])
+            np.not_equal(labels[inside], 0, out=window.of(taken)[part])
+            window.of(outside)[part] = False
+    inverse[np.isinf(inverse)] = np.nan
+    mask &= ~np.isnan(inverse)
+    return Crops(inverse, mask, taken, outside, tuple(windows), height)
 
 
-def without_blur(crop: Crop) -> Crop:
-    """The crop without the pixels that hang in the air between two surfaces, which a blurred depth edge makes.
+def without_blur(crops: Crops) -> Crops:
+    """The crops without the pixels that hang in the air between two surfaces, which a blurred depth edge makes.
 
     Such a pixel lies between its two neighbours, far from both, where the surfaces a few pixels to either side are
     level; a surface seen at a grazing angle is as steep there as here. Where the outline is mostly sharp the depth
     edges are not blurred, and what looks like it is a narrow side of the object.
     """
-    hanging = np.zeros(crop.mask.size, dtype=bool)
-    inverse, flat = crop.inverse.ravel(), crop.mask.ravel()
-    far = np.float32(_BLUR) * inverse
-    for step in crop.steps[::2]:
-        # Few pixels pass the first look, over all of the crop; only they are looked at closely.
-        slope = np.abs(inverse[2 * step :] - inverse[: -2 * step])
-        at = np.flatnonzero((slope > far[step:-step]) & flat[step:-step]) + step
-        onto, off = inverse[at] - inverse[at - step], inverse[at + step] - inverse[at]
-        left = np.abs(inverse[at - 2 * step] - inverse[at - 4 * step])
-        right = np.abs(inverse[at + 2 * step] - inverse[at + 4 * step])
-        between = (np.minimum(onto, off) > far[at]) | (np.maximum(onto, off) < -far[at])
-        level = np.fmax(left, right) * _BLUR_STEEPER < slope[at - step]
-        hanging[at[between & level]] = True
-    if not hanging.any() or hanging.sum() < _sharp_sides(crop):
-        return crop
-    hanging_at = hanging.reshape(crop.mask.shape)
-    return replace(crop, mask=crop.mask & ~hanging_at, inverse=np.where(hanging_at, np.float32(np.nan), crop.inverse))
+    inverse = crops.inverse
+    at, step, slope = _steep(crops)
+    far = np.float32(_BLUR) * inverse[at]
+    onto, off = inverse[at] - inverse[at - step], inverse[at + step] - inverse[at]
+    left = np.abs(inverse[at - 2 * step] - inverse[at - 4 * step])
+    right = np.abs(inverse[at + 2 * step] - inverse[at + 4 * step])
+    between = (np.minimum(onto, off) > far) | (np.maximum(onto, off) < -far)
+    level = np.fmax(left, right) * _BLUR_STEEPER < slope
+    hanging = np.zeros(inverse.size, dtype=bool)
+    hanging[at[between & level]] = True
+    if not hanging.any():
+        return crops
+    starts = [window.start for window in crops.windows]
+    is_sharp = np.add.reduceat(hanging, starts, dtype=np.int64) < _sharp_sides(crops)
+    hanging &= ~np.repeat(is_sharp, [window.stop - window.start for window in crops.windows])
+    return replace(crops, mask=crops.mask & ~hanging, inverse=np.where(hanging, np.float32(np.nan), inverse))
 
 
-def _sharp_sides(crop: Crop) -> int:
-    """How many of the mask's sides have a full depth edge right at them."""
-    ends, step = _borders(crop)
-    inverse = crop.inverse.ravel()
+def _steep(crops: Crops) -> tuple[Indices, Indices, NDArray[np.float32]]:
+    """Pixels of the masks, (s,), over whose two neighbours the depth changes much; the step to the next of these, and
+    the change of the inverse depth over both."""
+    found = []
+    for window in crops.windows:
+        inverse, mask = crops.inverse[window.start : window.stop], crops.mask[window.start : window.stop]
+        far = np.float32(_BLUR) * inverse
+        for step in window.steps[::2]:
+            slope = np.abs(inverse[2 * step :] - inverse[: -2 * step])
+            at = np.flatnonzero((slope > far[step:-step]) & mask[step:-step])
+            found.append((at + (window.start + step), np.full(at.size, step), slope[at]))
+    at, steps, slopes = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return at, steps, slopes
+
+
+def _sharp_sides(crops: Crops) -> Indices:
+    """How many of each mask's sides have a full depth edge right at them: (k,)."""
+    ends, step, crop = _borders(crops)
+    inverse = crops.inverse
     within, across = np.abs(inverse[ends] - inverse[ends - step]), np.abs(inverse[ends + step] - inverse[ends])
-    return int(np.count_nonzero((across > 2 * _BLUR * inverse[ends]) & (across > _BLUR_STEEPER * within)))
+    is_sharp = (across > 2 * _BLUR * inverse[ends]) & (across > _BLUR_STEEPER * within)
+    return np.bincount(crop[is_sharp], minlength=len(crops.windows))
 
 
-def snap(crop: Crop, noise: float) -> Crop:
-    """Move the mask's border onto the depth edge next to it.
+def snap(crops: Crops, noise: float) -> Crops:
+    """Move the masks' borders onto the depth edges next to them.
 
     Along each row and column that crosses the border: where the depth jumps inside the mask, what lies between
     the jump and the border belongs to the surface that goes on outside, and is cut off; where it falls back outside,
     what lies between is the object, and is added unless another mask has it.
 
     Args:
-        crop: the mask.
+        crops: the masks.
         noise: relative noise of the depth, which a jump has to exceed.
     """
-    inverse, flat = crop.inverse.ravel(), crop.mask.ravel()
-    ends, step = _borders(crop)
+    ends, step, _ = _borders(crops)
     border = REACH_PX + 1
     places = ends + step * np.arange(-border, REACH_PX + 3)[:, None]
-    profile = inverse[places]
+    profile = crops.inverse[places]
     jump = _jumps(profile, noise)
     # A run shorter than the reach ends at its other border; beyond it nothing can be said.
-    within = np.logical_and.accumulate(flat[places[border - 1 : 0 : -1]], axis=0)
+    within = np.logical_and.accumulate(crops.mask[places[border - 1 : 0 : -1]], axis=0)
     falls = profile[border + 2 :] < profile[border + 1 : -1]
     inner = _first(jump[border - 1 : 0 : -1] & within)
     outer = _first(jump[border + 1 :] & falls)
     smooth = ~jump[border]
     cut, added = smooth & (inner <= outer) & (inner <= REACH_PX), smooth & (outer < inner)
     before_jump = np.arange(REACH_PX)[:, None]
-    snapped = flat.copy()
+    snapped = crops.mask.copy()
     grown = places[border + 1 : border + 1 + REACH_PX][added & (before_jump < outer)]
-    snapped[grown[~crop.taken.ravel()[grown]]] = True
+    snapped[grown[~crops.taken[grown]]] = True
     snapped[places[border:1:-1][cut & (before_jump < inner)]] = False
-    return replace(crop, mask=snapped.reshape(crop.mask.shape))
+    return replace(crops, mask=snapped)
 
 
-def _borders(crop: Crop) -> tuple[Indices, Indices]:
-    """The sides of the mask's pixels that face the outside: the pixel's place in the flat crop, and the step to the
-    place outside, (s,) each."""
-    flat, margin = crop.mask.ravel(), crop.mask.shape[1]
-    inside = flat[margin:-margin]
-    ends = [np.flatnonzero(inside > flat[margin + step : flat.size - margin + step]) for step in crop.steps]
-    return np.concatenate(ends) + margin, np.repeat(crop.steps, [len(part) for part in ends])
+def _borders(crops: Crops) -> tuple[Indices, Indices, Indices]:
+    """The sides of the masks' pixels that face the outside, crop by crop: the pixel's place in the flat arrays, the
+    step to the place outside, and the crop's number, (s,) each."""
+    ends, steps, count = [], [], []
+    for window in crops.windows:
+        mask, margin = crops.mask[window.start : window.stop], window.rows
+        inside = mask[margin:-margin]
+        for step in window.steps:
+            found = np.flatnonzero(inside > mask[margin + step : mask.size - margin + step])
+            ends.append(found + (window.start + margin))
+            steps.append(step)
+            count.append(found.size)
+    crop = np.repeat(np.arange(len(count)) // 4, count)
+    return np.concatenate(ends), np.repeat(steps, count), crop
 
 
 def _first(found: NDArray[np.bool_]) -> Indices:
@@ -171,7 +237,7 @@ def _first(found: NDArray[np.bool_]) -> Indices:
 class Sides:
     """The sides of a mask's pixels that face the outside: one entry per side, arrays (s,).
 
-    `pixel` counts the mask's pixels in the order of `Crop.indices`; `open` says that the surface goes on outside,
+    `pixel` counts the mask's pixels in the order of `Crops.indices`; `open` says that the surface goes on outside,
     `hidden` that something nearer stands there, `cut` that the picture ends there.
     """
 
@@ -181,16 +247,23 @@ class Sides:
     cut: NDArray[np.bool_]
 
 
-def sides(crop: Crop, noise: float) -> Sides:
-    """What the mask borders on, side by side."""
-    ends, step = _borders(crop)
+def sides(crops: Crops, noise: float) -> list[Sides]:
+    """What each mask borders on, side by side."""
+    ends, step, crop = _borders(crops)
     places = ends + step * np.arange(4)[:, None]
-    profile = crop.inverse.ravel()[places]
+    profile = crops.inverse[places]
     # The surface outside goes on inside if the step onto the mask is like its own steps.
     change = _relative_change(profile)
     jump = _exceeds(change[0], change[1:].min(axis=0), noise)
-    number = np.searchsorted(np.flatnonzero(crop.mask), ends)
-    return Sides(number, ~jump, jump & (profile[1] > profile[0]), crop.outside.ravel()[places[1]])
+    hidden = jump & (profile[1] > profile[0])
+    cut = crops.outside[places[1]]
+    pixels = np.flatnonzero(crops.mask)
+    # The mask's own pixels count from its first.
+    first = np.searchsorted(pixels, [window.start for window in crops.windows])
+    number = np.searchsorted(pixels, ends) - first[crop]
+    parts = np.searchsorted(crop, np.arange(1, len(crops.windows)))
+    split = zip(*(np.split(array, parts) for array in (number, ~jump, hidden, cut)), strict=True)
+    return [Sides(*each) for each in split]
 
 
 def _jumps(profile: NDArray[np.float32], noise: float) -> NDArray[np.bool_]:

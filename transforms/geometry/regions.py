@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from schemas.config import LiftConfig
 from schemas.reasons import RegionReason
 from transforms.geometry.camera import Points
 from transforms.geometry.clean import object_points
-from transforms.geometry.outline import Sides, crop_around, sides, snap, without_blur
+from transforms.geometry.outline import Indices, Sides, crops_around, sides, snap, without_blur
 from transforms.geometry.ranks import median
 from transforms.geometry.view import View
 
@@ -28,26 +29,32 @@ class Cloud:
     truncated: bool
 
 
-def cloud_of(mask: NDArray[np.int64], view: View, config: LiftConfig) -> Cloud | RegionReason:
-    """The points of the object that a mask means, or why it cannot be measured.
+def clouds_of(masks: Sequence[Indices], view: View, config: LiftConfig) -> list[Cloud | RegionReason]:
+    """For each mask the points of the object that it means, or why it cannot be measured.
 
     Args:
-        mask: (n,) pixels, column · height + row, increasing.
+        masks: (m,) pixels each, column · height + row, increasing.
         view: the depth.
         config: limits.
     """
-    if not mask.size:
-        return RegionReason.EMPTY_MASK
-    crop = snap(without_blur(crop_around(mask, view.z, view.labels)), view.noise)
-    points = view.points(crop.indices())
+    if not masks:
+        return []
+    crops = snap(without_blur(crops_around(masks, view.z, view.labels)), view.noise)
+    outlines = zip(masks, crops.indices(), sides(crops, view.noise), strict=True)
+    return [
+        _cloud(view.points(index), border, view, config) if mask.size else RegionReason.EMPTY_MASK
+        for mask, index, border in outlines
+    ]
+
+
+def _cloud(points: Points, border: Sides, view: View, config: LiftConfig) -> Cloud | RegionReason:
     if len(points) < config.min_points:
         return RegionReason.TOO_FEW_POINTS
     middle = median(points[:, 2])
     if not config.min_depth <= middle <= config.max_depth:
         return RegionReason.OUT_OF_RANGE
-    border = sides(crop, view.noise)
     keep = object_points(points, border, middle / min(view.intrinsics.fx, view.intrinsics.fy), view.noise * middle)
-    if keep.sum() < config.min_points:
+    if np.count_nonzero(keep) < config.min_points:
         return RegionReason.TOO_FEW_POINTS
     return Cloud(points if keep.all() else np.compress(keep, points.T, axis=1).T, _truncated(border, keep))
 

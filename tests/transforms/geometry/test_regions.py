@@ -8,7 +8,7 @@ from benchmarks.raycast import FIRST_BOX, Box, Camera, Shot, shoot
 from schemas.config import LiftConfig
 from schemas.reasons import RegionReason
 from transforms.geometry.camera import unproject
-from transforms.geometry.regions import Cloud, cloud_of
+from transforms.geometry.regions import Cloud, clouds_of
 from transforms.geometry.view import View
 
 CAMERA = Camera(height=1.4, pitch=-0.3)
@@ -24,7 +24,7 @@ def cloud(shot: Shot, mask, others=(), depth=None, config=None):
         [indices(mask), *(indices(other) for other in others)],
         shot.camera.intrinsics,
     )
-    return cloud_of(indices(mask), view, config or LiftConfig())
+    return clouds_of([indices(mask)], view, config or LiftConfig())[0]
 
 
 def size(found):
