@@ -183,7 +183,7 @@ def snap(crops: Crops, noise: float) -> Crops:
 
     Along each row and column that crosses the border: where the depth jumps inside the mask, what lies between
     the jump and the border belongs to the surface that goes on outside, and is cut off; where it falls back outside,
-    what lies between is the object, and is added unless another mask has it.
+    what lies between is the object, and is added where its depth is known, unless another mask has it.
 
     Args:
         crops: the masks.
@@ -204,7 +204,7 @@ def snap(crops: Crops, noise: float) -> Crops:
     before_jump = np.arange(REACH_PX)[:, None]
     snapped = crops.mask.copy()
     grown = places[border + 1 : border + 1 + REACH_PX][added & (before_jump < outer)]
-    snapped[grown[~crops.taken[grown]]] = True
+    snapped[grown[~crops.taken[grown] & ~np.isnan(crops.inverse[grown])]] = True
     snapped[places[border:1:-1][cut & (before_jump < inner)]] = False
     return replace(crops, mask=snapped)
 

@@ -138,6 +138,40 @@ def test_unknown_depth_inside_the_mask_is_left_out(box):
     np.testing.assert_allclose(size(found), true_size(box), atol=0.02)
 
 
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.2])
+def test_unknown_depth_next_to_a_mask_that_grows_is_left_out(box, share):
+    shrunken = ndimage.binary_erosion(mask_of(box), iterations=2)
+    depth = box.depth.copy()
+    depth[np.random.default_rng(0).random(depth.shape) < share] = 0
+    found = cloud(box, shrunken, depth=depth)
+    assert (shrunken & (depth > 0)).sum() <= len(found.points) <= (mask_of(box) & (depth > 0)).sum()
+    np.testing.assert_allclose(size(found), true_size(box), rtol=0.06, atol=0.02)
+
+
+def test_all_masks_at_once_are_the_masks_one_by_one():
+    boxes = tuple(Box((2.2 + 0.5 * n, 1.3 - 0.65 * n, 0.2 + 0.05 * n), (0.4, 0.3, 0.4), 0.3 * n) for n in range(5))
+    shot = shoot(boxes, CAMERA, wall_at=5.0)
+    rng = np.random.default_rng(0)
+    depth = ndimage.uniform_filter(shot.depth, 2) * (1 + 0.002 * rng.standard_normal(shot.depth.shape))
+    depth[rng.random(depth.shape) < 0.05] = 0
+    changed = (ndimage.binary_dilation, ndimage.binary_erosion)
+    masks = [changed[n % 2](mask_of(shot, n), iterations=1 + n % 3) for n in range(5)]
+    masks += [np.zeros_like(masks[0]), masks[0] | masks[1], ndimage.binary_erosion(mask_of(shot), iterations=52)]
+    pixels = [indices(mask) for mask in masks]
+    view = View.of(np.asfortranarray(depth, np.float32), pixels, CAMERA.intrinsics)
+    together = clouds_of(pixels, view, LiftConfig())
+    assert sum(isinstance(found, Cloud) for found in together) >= 5
+    assert {RegionReason.EMPTY_MASK, RegionReason.TOO_FEW_POINTS} <= {one for one in together if isinstance(one, str)}
+    for mask, found in zip(pixels, together, strict=True):
+        (alone,) = clouds_of([mask], view, LiftConfig())
+        if isinstance(found, Cloud):
+            assert isinstance(alone, Cloud)
+            np.testing.assert_array_equal(found.points, alone.points)
+            assert found.truncated == alone.truncated
+        else:
+            assert alone is found
+
+
 def test_cut_by_the_picture_edge():
     shot = shoot((Box((2.2, 1.2, 0.4), (0.6, 0.6, 0.8)),), CAMERA)
     assert mask_of(shot)[:, 0].any()
