@@ -19,7 +19,6 @@ from transforms.geometry.canonical import world_from_camera
 from transforms.geometry.gaps import pairwise_gaps
 from transforms.geometry.ground import GroundPlane, NoGround, geometric_ground, labelled_ground
 from transforms.geometry.masks import rle_indices
-from transforms.geometry.ranks import median
 from transforms.geometry.regions import clouds_of
 from transforms.geometry.view import View
 from transforms.intrinsics import from_fov, usable
@@ -82,7 +81,7 @@ def measure(
         if frame.world_from_camera is not None:
             placed = transform(placed, frame.world_from_camera)
         shape = _shape(placed, cloud.truncated, frame.canonical)
-        implausible = _implausible(shape, view.noise * median(cloud.points[:, 2]), config)
+        implausible = _implausible(shape, view.noise * cloud.depth, config)
         if implausible is not None:
             dropped.append(DroppedRegion(region.region_id, implausible))
             continue

@@ -31,10 +31,12 @@ def rle_runs(counts: bytes, height: int, width: int) -> tuple[IndexArray, IndexA
     Raises:
         ValueError: the counts do not describe a mask of this size.
     """
-    chars = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
-    if chars.size == 0 or (chars < 0).any() or (chars > 63).any() or chars[-1] & 0x20:
+    # Characters before the first one allowed wrap around to large values.
+    chars = np.frombuffer(counts, dtype=np.uint8) - np.uint8(48)
+    if chars.size == 0 or (chars > 63).any() or chars[-1] & 0x20:
         raise ValueError("not COCO run lengths")
     ends = np.flatnonzero((chars & 0x20) == 0)
+    chars = chars.astype(np.int64)
     starts = np.concatenate(([0], ends[:-1] + 1))
     groups = ends - starts + 1
     if groups.max() > _MAX_GROUPS:

@@ -124,6 +124,8 @@ def refine_plane(points: Points, inliers: NDArray[np.bool_]) -> Plane | None:
 
 def _tilt_error(direction: NDArray[np.float64], normal_matrix: NDArray[np.float64], noise: float) -> float:
     """Standard error of the plane's direction; `noise` is that of an equation, relative to the gradient's size."""
-    covariance = np.linalg.pinv(normal_matrix, hermitian=True) * noise**2
+    values, vectors = np.linalg.eigh(normal_matrix)
+    # A direction that the equations leave open has all the error there can be.
+    covariance = (vectors / np.maximum(values, 1e-15 * values[-1])) @ vectors.T * noise**2
     across = np.eye(3) - np.outer(direction, direction)
     return float(np.sqrt(max(np.linalg.eigvalsh(across @ covariance @ across)[-1], 0)))

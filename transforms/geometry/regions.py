@@ -23,9 +23,11 @@ _CUT_SHARE, _HIDDEN_SHARE = 0.01, 0.33
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """An object's cleaned points (n, 3) in the camera frame; `truncated` when a good part of it is not seen."""
+    """An object's cleaned points (n, 3) in the camera frame; the median depth of its mask, metres; `truncated` when a
+    good part of it is not seen."""
 
     points: Points
+    depth: float
     truncated: bool
 
 
@@ -56,7 +58,8 @@ def _cloud(points: Points, border: Sides, view: View, config: LiftConfig) -> Clo
     keep = object_points(points, border, middle / min(view.intrinsics.fx, view.intrinsics.fy), view.noise * middle)
     if np.count_nonzero(keep) < config.min_points:
         return RegionReason.TOO_FEW_POINTS
-    return Cloud(points if keep.all() else np.compress(keep, points.T, axis=1).T, _truncated(border, keep))
+    kept = points if keep.all() else np.compress(keep, points.T, axis=1).T
+    return Cloud(kept, middle, _truncated(border, keep))
 
 
 def _truncated(border: Sides, keep: NDArray[np.bool_]) -> bool:
