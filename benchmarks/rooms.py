@@ -38,6 +38,14 @@ class Room:
     def masks(self) -> dict[int, NDArray[np.bool_]]:
         return {item["instance_id"]: self.instances == item["instance_id"] for item in self.truth["objects"]}
 
+    def world_points(self, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """The points (n, 3) of a mask's pixels of known depth, placed by the true pose of the camera."""
+        rows, columns = np.nonzero(mask & (self.depth > 0))
+        z, camera = self.depth[rows, columns], self.intrinsics
+        points = np.stack(((columns - camera.cx) * z / camera.fx, (rows - camera.cy) * z / camera.fy, z), axis=1)
+        placed: NDArray[np.float64] = points @ self.camera_to_world[:3, :3].T + self.camera_to_world[:3, 3]
+        return placed
+
 
 def load_rooms(folder: Path, truth: Path) -> Iterator[Room]:
     """The rooms of `folder`/manifest.parquet that `truth`, a file with a JSON object per line, tells about."""
