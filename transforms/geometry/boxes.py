@@ -123,26 +123,21 @@ def _heading(places: NDArray[np.float64]) -> float:
 
 
 def _closest_sides(places: NDArray[np.float32], headings: NDArray[np.float64]) -> np.float64:
-    """Of the headings whose rectangles are about as small as the smallest, the one whose sides are best filled."""
-    length, breadth, from_side = _rectangles(places, headings)
-    area = length * breadth
-    per_length = 1 / (np.maximum(length, breadth)[:, None] + np.float32(1e-9))
-    mean = np.minimum(from_side * per_length, np.float32(_NEAR_SIDE)).mean(axis=1)
-    mean[area > _AREA_MARGIN * area.min() + 1e-12] = np.inf
-    return np.float64(headings[mean.argmin()])
-
-
-def _rectangles(
-    places: NDArray[np.float32], headings: NDArray[np.float64]
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """The rectangle around places (2, n) with each heading (h,): length and breadth (h,), and how far inside its
-    nearest side each place lies (h, n)."""
+    """Of the headings (h,) whose rectangles around places (2, n) are about as small as the smallest, the one whose
+    sides are best filled."""
     along, across = _turned(places, headings.astype(np.float32))
     left, right = along.min(axis=1), along.max(axis=1)
     near, far = across.min(axis=1), across.max(axis=1)
-    inside = np.minimum(along - left[:, None], right[:, None] - along)
-    np.minimum(inside, np.minimum(across - near[:, None], far[:, None] - across), out=inside)
-    return right - left, far - near, inside
+    length, breadth = right - left, far - near
+    area = length * breadth
+    small = np.flatnonzero(area <= _AREA_MARGIN * area.min() + 1e-12)
+    along, across = along[small], across[small]
+    # How far inside its nearest side each place lies.
+    inside = np.minimum(along - left[small, None], right[small, None] - along)
+    np.minimum(inside, np.minimum(across - near[small, None], far[small, None] - across), out=inside)
+    per_length = 1 / (np.maximum(length, breadth)[small, None] + np.float32(1e-9))
+    mean = np.minimum(inside * per_length, np.float32(_NEAR_SIDE)).mean(axis=1)
+    return np.float64(headings[small[mean.argmin()]])
 
 
 def _cells(places: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,14 +39,16 @@ def pairwise_gaps(clouds: Sequence[Points]) -> NDArray[np.float64]:
         (k·(k−1)/2,) metres in the order 0-1, 0-2, …, 1-2, …; exact, but 0 where less than a centimetre.
     """
     prepared = [_prepared(cloud) for cloud in clouds]
-    gaps = [_gap(a, b) for i, a in enumerate(prepared) for b in prepared[i + 1 :]]
+    guess = _guess(prepared)
+    pairs = combinations(range(len(clouds)), 2)
+    gaps = [_gap(prepared[i], prepared[j], guess[i, j], guess[j, i]) for i, j in pairs]
     return np.array(gaps, dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
 class _Cloud:
     """Points (3, n) axis by axis; the same and half their squared norms (n,) in single precision, for a first look;
-    evenly picked ones (m, 3); how far from the origin they reach."""
+    48 evenly picked ones (48, 3); how far from the origin they reach."""
 
     points: NDArray[np.float64]
     rough: NDArray[np.float32]
@@ -56,21 +59,20 @@ class _Cloud:
 
 def _prepared(cloud: Points) -> _Cloud:
     points = np.ascontiguousarray(cloud.T)
-    step = -(-len(cloud) // _SAMPLE)
+    picked = np.arange(_SAMPLE) * len(cloud) // _SAMPLE
     rough = points.astype(np.float32)
     half_square = np.square(rough).sum(axis=0) / 2
     reach = float(np.sqrt(2 * half_square.max()))
-    return _Cloud(points, rough, half_square, np.ascontiguousarray(cloud[::step]), reach)
+    return _Cloud(points, rough, half_square, points[:, picked].T, reach)
 
 
-def _gap(a: _Cloud, b: _Cloud) -> float:
-    """The smallest distance of two point sets, or 0 when they touch.
+def _gap(a: _Cloud, b: _Cloud, from_a: Vector, from_b: Vector) -> float:
+    """The smallest distance of two point sets, or 0 when they touch, from a guess of the nearest points (3,).
 
-    A good guess first. It bounds the distance, and its direction separates the sets: with the guess as `bound` and
-    the unit vector d from a to b, a pair nearer than that lies within b·d − a·d < bound. For things that stand apart
-    only the few points next to the two supporting planes remain, and the nearest are among them.
+    The guess bounds the distance, and its direction separates the sets: with its length as `bound` and the unit
+    vector d from a to b, a pair nearer than that lies within b·d − a·d < bound. For things that stand apart only the
+    few points next to the two supporting planes remain, and the nearest are among them.
     """
-    from_a, from_b = _guess(a, b)
     bound = math.dist(from_a, from_b)
     if bound < TOUCHING:
         return 0.0
@@ -87,23 +89,31 @@ def _gap(a: _Cloud, b: _Cloud) -> float:
     return found if found >= TOUCHING else 0.0
 
 
-def _guess(a: _Cloud, b: _Cloud) -> tuple[Vector, Vector]:
-    """A point of each that are near each other: the nearest of the samples, then each other's nearest in turn."""
-    row, column = divmod(int(cdist(a.sample, b.sample, "sqeuclidean").argmin()), len(b.sample))
-    from_a, from_b = a.sample[row], b.sample[column]
+def _guess(clouds: Sequence[_Cloud]) -> NDArray[np.float64]:
+    """For each pair a point of each that are near each other: (k, k, 3), the first axis saying whose it is.
+
+    The nearest of the samples, then each other's nearest in turn. All pairs of one cloud are looked at together.
+    """
+    samples = np.array([cloud.sample for cloud in clouds]).reshape(len(clouds), _SAMPLE, 3)
+    guess = np.zeros((len(clouds), len(clouds), 3))
+    for i, sample in enumerate(samples[:-1]):
+        others = samples[i + 1 :]
+        between = cdist(sample, others.reshape(-1, 3), "sqeuclidean").reshape(_SAMPLE, -1, _SAMPLE)
+        own, other = np.divmod(between.transpose(1, 0, 2).reshape(len(others), -1).argmin(axis=1), _SAMPLE)
+        guess[i, i + 1 :], guess[i + 1 :, i] = sample[own], others[np.arange(len(others)), other]
     for _ in range(_ROUNDS):
-        nearest_a = _nearest(a, from_b)
-        nearest_b = _nearest(b, nearest_a)
-        settled = bool((nearest_b == from_b).all())
-        from_a, from_b = nearest_a, nearest_b
-        if settled:
-            break
-    return from_a, from_b
+        for i, cloud in enumerate(clouds[:-1]):
+            guess[i, i + 1 :] = _nearest(cloud, guess[i + 1 :, i])
+        for j, cloud in enumerate(clouds[1:], start=1):
+            guess[j, :j] = _nearest(cloud, guess[:j, j])
+    return guess
 
 
-def _nearest(cloud: _Cloud, place: Vector) -> Vector:
-    """The point of the cloud that is nearest to a place, to within rounding."""
-    return cloud.points[:, (cloud.half_square - place.astype(np.float32) @ cloud.rough).argmin()]
+def _nearest(cloud: _Cloud, places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The points of the cloud (m, 3) that are nearest to places (m, 3), to within rounding."""
+    nearness = places.astype(np.float32) @ cloud.rough
+    nearness -= cloud.half_square
+    return cloud.points[:, nearness.argmax(axis=1)].T
 
 
 def _near_box(points: NDArray[np.float64], others: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
