@@ -77,19 +77,6 @@ class Crops:
     windows: tuple[Window, ...]
     height: int
 
-    def indices(self) -> list[Indices]:
-        """Each mask's pixels in the picture: (m,) column · height + row, increasing."""
-        found = []
-        for window in self.windows:
-            flat = np.flatnonzero(self.mask[window.start : window.stop])
-            # A column further is `height` pixels further in the picture and `rows` in the crop.
-            index = flat // window.rows
-            index *= self.height - window.rows
-            index += flat
-            index += window.first_column * self.height + window.first_row
-            found.append(index)
-        return found
-
 
 def crops_around(masks: Sequence[Indices], z: NDArray[np.float32], labels: NDArray[np.int16]) -> Crops:
     """Cut out what lies around masks. Their pixels of unknown depth are left out of them.
@@ -237,7 +224,7 @@ def _first(found: NDArray[np.bool_]) -> Indices:
 class Sides:
     """The sides of a mask's pixels that face the outside: one entry per side, arrays (s,).
 
-    `pixel` counts the mask's pixels in the order of `Crops.indices`; `open` says that the surface goes on outside,
+    `pixel` counts the mask's pixels column by column; `open` says that the surface goes on outside,
     `hidden` that something nearer stands there, `cut` that the picture ends there.
     """
 

@@ -42,11 +42,16 @@ def clouds_of(masks: Sequence[Indices], view: View, config: LiftConfig) -> list[
     if not masks:
         return []
     crops = snap(without_blur(crops_around(masks, view.z, view.labels)), view.noise)
-    outlines = zip(masks, crops.indices(), sides(crops, view.noise), strict=True)
-    return [
-        _cloud(view.points(index), border, view, config) if mask.size else RegionReason.EMPTY_MASK
-        for mask, index, border in outlines
-    ]
+    width, height = view.z.shape
+    found: list[Cloud | RegionReason] = []
+    for index, window, border in zip(masks, crops.windows, sides(crops, view.noise), strict=True):
+        if not index.size:
+            found.append(RegionReason.EMPTY_MASK)
+            continue
+        part, inside = window.within(width, height)
+        points = view.points_within(inside, window.of(crops.mask)[part])
+        found.append(_cloud(points, border, view, config))
+    return found
 
 
 def _cloud(points: Points, border: Sides, view: View, config: LiftConfig) -> Cloud | RegionReason:

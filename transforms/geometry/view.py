@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.records import Intrinsics
-from transforms.geometry.camera import Points, unproject
+from transforms.geometry.camera import Points, unproject, unproject_window
 from transforms.geometry.depth import QUIET, relative_noise, smoothed
 
 
@@ -47,6 +47,11 @@ class View:
     def points(self, index: NDArray[np.int64]) -> Points:
         """The points (n, 3), camera frame, of those of the pixels (m,) whose depth is known."""
         return self._unprojected(self.z, index)
+
+    def points_within(self, window: tuple[slice, slice], mask: NDArray[np.bool_]) -> Points:
+        """The points (n, 3), camera frame, of a mask (columns, rows) in a window of the picture, its depth known."""
+        columns, rows = window
+        return unproject_window(self.z[window], mask, columns.start, rows.start, self.intrinsics)
 
     def raw_points(self, index: NDArray[np.int64]) -> Points:
         """The same, from the depth as it came."""
