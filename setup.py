@@ -33,6 +33,7 @@ MODELS = [
 ]
 TRAIN = [*MODELS, "accelerate>=1.6,<2", "peft>=0.17,<1", "datasets>=4,<6"]
 REPORT = ["jinja2>=3.1,<4", "markupsafe>=2.1,<4"]
+RERUN = ["rerun-sdk>=0.39,<0.42"]
 DEV = [
     "pytest>=8,<10",
     "pytest-xdist>=3.6,<4",
@@ -76,8 +77,9 @@ setup(
         "train": TRAIN,
         "gcp": GCP,
         "report": REPORT,
+        "rerun": [*REPORT, *RERUN],
         "dev": DEV,
-        "all": sorted({*MODELS, *TRAIN, *GCP, *REPORT, *DEV}),
+        "all": sorted({*MODELS, *TRAIN, *GCP, *REPORT, *RERUN, *DEV}),
     },
     entry_points={"console_scripts": ["spatialvlm = beam_pipeline.cli:entry_point"]},
     classifiers=[

@@ -195,6 +195,7 @@ def report(
     scenes: Annotated[int, typer.Option(min=0, help="Pictures that get a page of their own.")] = 24,
     seed: Annotated[int, typer.Option(min=0, help="Seed that draws them.")] = 0,
     ply: Annotated[bool, typer.Option("--ply", help="Write a point cloud beside each of these pages.")] = False,
+    rerun: Annotated[bool, typer.Option("--rerun", help="Write these scenes as scenes.rrd, for Rerun.")] = False,
     to: Annotated[Path | None, typer.Option(help="Folder for the site.", show_default="OUT/report")] = None,
 ) -> None:
     """Look at a run: a static site with what was made and what went wrong, opened from disk."""
@@ -202,7 +203,7 @@ def report(
         from report.command import write_report
     except ModuleNotFoundError as error:
         raise UserError(f"the report needs {error.name}: pip install 'spatialvlm[report]'") from error
-    typer.echo(write_report(output, other, to, scenes, seed, ply))
+    typer.echo(write_report(output, other, to, scenes, seed, ply, rerun))
 
 
 models = typer.Typer(help="The weights of the learned experts: list, pull, verify.", rich_markup_mode=None)

@@ -8,16 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from report.compare import compare
+from report.rerun_log import RerunFile, require_rerun
 from report.site import Site, qa_of
 from report.source import Sampled, Source, open_source
 from schemas.errors import UserError
 from schemas.layout import REPORT_MARK
 
+RECORDING = "scenes.rrd"
 # Pictures that a comparison goes into.
 _PAIRS = 24
 
 
-def write_report(output: str, other: str | None, to: Path | None, scenes: int, seed: int, ply: bool) -> Path:
+def write_report(
+    output: str, other: str | None, to: Path | None, scenes: int, seed: int, ply: bool, rerun: bool
+) -> Path:
     """Write the report of a run into its folder, or into `to`, in place of an earlier one.
 
     Args:
@@ -27,13 +31,16 @@ def write_report(output: str, other: str | None, to: Path | None, scenes: int, s
         scenes: how many pictures get a page.
         seed: which.
         ply: write a point cloud beside each scene's page.
+        rerun: write these scenes as one recording for Rerun.
 
     Returns:
         The path of its first page.
 
     Raises:
-        UserError: there is no finished run, or the site cannot be written.
+        UserError: there is no finished run, Rerun is asked for but not installed, or the site cannot be written.
     """
+    if rerun:
+        require_rerun()
     source = open_source(output)
     second = open_source(other) if other else None
     if to is None and "://" in output:
@@ -45,7 +52,7 @@ def write_report(output: str, other: str | None, to: Path | None, scenes: int, s
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".report-", dir=target.parent) as temporary:
             made = Path(temporary) / "report"
-            _write(Site(made, source, seed), second, scenes, ply)
+            _write(Site(made, source, seed), second, scenes, ply, rerun)
             if target.exists():
                 shutil.rmtree(target)
             made.rename(target)
@@ -54,11 +61,14 @@ def write_report(output: str, other: str | None, to: Path | None, scenes: int, s
     return target / "index.html"
 
 
-def _write(site: Site, second: Source | None, scenes: int, ply: bool) -> None:
+def _write(site: Site, second: Source | None, scenes: int, ply: bool, rerun: bool) -> None:
     sampled = site.source.sample(scenes, site.seed)
-    cards = site.scenes(sampled, ply)
+    recording = RerunFile(site.folder / RECORDING, site.source.root) if rerun and sampled else None
+    cards = site.scenes(sampled, ply, recording)
+    if recording is not None:
+        recording.close()
     qa = site.qa()
-    site.index(cards, qa, comparison=second is not None)
+    site.index(cards, qa, comparison=second is not None, recording=RECORDING if recording else None)
     if second is not None:
         comparison = compare(
             site.source, second, (qa, qa_of(second, site.seed)), _pairs(sampled[:_PAIRS], second, cards)

@@ -1,4 +1,4 @@
-"""A scene as PLY, for MeshLab, Blender, Open3D and CloudCompare."""
+"""The points of a scene, and these as PLY."""
 
 from __future__ import annotations
 
@@ -15,13 +15,8 @@ _VERTEX = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3), ("region", "<i4")])
 
 
 def scene_ply(scene: SceneRow, photo: Image.Image | None, longest: int = 320) -> bytes:
-    """Binary PLY: metres, z up, colours, and `region`, the region_id or 0.
-
-    From the depth map, thinned out to `longest` points on the picture's longer side; without one, from the points
-    stored with each region.
-    """
-    depth = stored_depth(scene)
-    vertices = _stored(scene) if depth is None else _dense(scene, photo, depth, longest)
+    """Binary PLY of `scene_vertices`, for MeshLab, Blender, Open3D and CloudCompare."""
+    vertices = scene_vertices(scene, photo, longest)
     frame = "world: z up, ground z = 0" if scene.canonical else "camera turned upright: x forward, y left, z up"
     lines = [
         "ply",
@@ -34,6 +29,16 @@ def scene_ply(scene: SceneRow, photo: Image.Image | None, longest: int = 320) ->
         "end_header\n",
     ]
     return "\n".join(lines).encode("ascii") + vertices.tobytes()
+
+
+def scene_vertices(scene: SceneRow, photo: Image.Image | None, longest: int = 320) -> np.ndarray:
+    """The scene's points: `xyz` float32 in metres, z up; `rgb` uint8; `region` int32, the region_id or 0.
+
+    From the depth map, thinned out to `longest` points on the picture's longer side; without one, from the points
+    stored with each region.
+    """
+    depth = stored_depth(scene)
+    return _stored(scene) if depth is None else _dense(scene, photo, depth, longest)
 
 
 def _dense(scene: SceneRow, photo: Image.Image | None, depth: np.ndarray, longest: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from report import charts
 from report.pictures import LONGEST_PX, depth_map, jpeg, photograph, stored_depth
 from report.ply import scene_ply
+from report.rerun_log import RerunFile
 from report.scene_data import packed, scene_data
 from report.scene_page import dropped_lines, facts, region_lines, why_not_level
 from report.source import MAX_REFUSED, Sampled, Source
@@ -53,18 +54,28 @@ class Site:
         text = self.templates.get_template(template).render(up="../" * path.count("/"), **context)
         (self.folder / path).write_text(text, encoding="utf-8")
 
-    def scenes(self, sampled: Sequence[Sampled], ply: bool) -> list[dict[str, Any]]:
-        """Write a page for each scene; returns what the index shows of them."""
+    def scenes(
+        self, sampled: Sequence[Sampled], ply: bool = False, recording: RerunFile | None = None
+    ) -> list[dict[str, Any]]:
+        """Write a page for each scene, with a point cloud and into a recording if asked to.
+
+        Returns:
+            What the index shows of them.
+        """
         names = [f"scene-{index + 1:03d}" for index in range(len(sampled))]
         cards = []
         for index, (name, one) in enumerate(zip(names, sampled, strict=True)):
             neighbours = [names[at] + ".html" if 0 <= at < len(names) else None for at in (index - 1, index + 1)]
-            cards.append(self._scene(name, one, neighbours, ply))
+            cards.append(self._scene(name, one, neighbours, ply, recording))
         return cards
 
-    def _scene(self, name: str, sampled: Sampled, neighbours: Sequence[str | None], ply: bool) -> dict[str, Any]:
+    def _scene(
+        self, name: str, sampled: Sampled, neighbours: Sequence[str | None], ply: bool, recording: RerunFile | None
+    ) -> dict[str, Any]:
         scene = sampled.scene
         photo = photograph(scene, self.source.record.input)
+        if recording is not None:
+            recording.add(sampled, photo)
         depth = stored_depth(scene)
         coloured = depth_map(scene, depth)
         files_of = {
@@ -109,8 +120,10 @@ class Site:
             "level": scene.canonical,
         }
 
-    def index(self, cards: list[dict[str, Any]], qa: QAStatistics | None, comparison: bool) -> None:
-        """Write the first page."""
+    def index(
+        self, cards: list[dict[str, Any]], qa: QAStatistics | None, comparison: bool, recording: str | None
+    ) -> None:
+        """Write the first page, with links to the comparison and to a recording beside it if there are such."""
         record = self.source.record
         scenes = scene_statistics(self.source.table("scenes", SCENE_COLUMNS, self.seed))
         self.page(
@@ -121,6 +134,7 @@ class Site:
             seed=self.seed,
             cards=cards,
             comparison=comparison,
+            recording=recording,
             funnel=_funnel(record),
             slowest=max((stage.seconds for stage in record.stages), default=0.0) or 1.0,
             refused=self.source.refused(),
