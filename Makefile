@@ -38,7 +38,7 @@ bench: setup-all ## every benchmark that needs no GPU
 	@for name in accuracy lifting qa_synthesis overhead fetching; do \
 		echo "== benchmarks/$$name.py"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
-lock: ## write constraints.txt anew from the newest versions that setup.py allows
+lock: ## write constraints.txt and deploy/tensorflow.txt anew from the newest versions that setup.py allows
 	@deploy/setup.sh "$(VENV)" "$(PYTHON)" lock
 
 clean: ## remove what was built, but not the environment

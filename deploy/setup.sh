@@ -2,7 +2,7 @@
 # Make or refresh an environment with this project in it.
 #   setup.sh VENV PYTHON            the core, without torch
 #   setup.sh VENV PYTHON all        the core and every extra, editable
-#   setup.sh VENV PYTHON lock       write constraints.txt
+#   setup.sh VENV PYTHON lock       write constraints.txt and deploy/tensorflow.txt
 # It does nothing, and takes no time, when setup.py and constraints.txt have not changed since.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -53,7 +53,10 @@ uv=$tools/bin/uv
 if [ "$what" = lock ]; then
     "$uv" pip compile --quiet --python "$python" --extra all setup.py --output-file constraints.txt \
         --custom-compile-command 'make lock' --no-annotate
-    say "wrote constraints.txt"
+    # What the card's line for tf.data is tested with, in an environment of its own.
+    echo 'tensorflow-cpu>=2.21,<2.22' | "$uv" pip compile --quiet --python "$python" - \
+        --output-file deploy/tensorflow.txt --custom-compile-command 'make lock' --no-annotate
+    say "wrote constraints.txt and deploy/tensorflow.txt"
     exit 0
 fi
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
+import ast
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from beam_pipeline.cli import main
 from schemas.arrow import QA, SCENES
 from tests.conftest import SAMPLES
+from tests.tensorflow import tensorflow_python
 
-READERS = {"load_dataset(": "datasets", "pd.read_parquet": "pandas", "duckdb.sql": "duckdb", "DataLoader(": "torch"}
-READERS["TFRecordDataset"] = "tensorflow"
+# What each example of the card calls.
+READERS = ("load_dataset(", "pd.read_parquet", "duckdb.sql", "DataLoader(", "TFRecordDataset")
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +35,9 @@ def examples(run: Path) -> list[str]:
 
 
 def execute(code: str, folder: Path, cache: Path) -> str:
-    surroundings = os.environ | {"HF_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=surroundings, capture_output=True, text=True)
+    surroundings = os.environ | {"HF_HOME": str(cache), "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    python = str(tensorflow_python()) if "import tensorflow" in code else sys.executable
+    done = subprocess.run([python, "-c", code], cwd=folder, env=surroundings, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -42,9 +45,21 @@ def execute(code: str, folder: Path, cache: Path) -> str:
 @pytest.mark.parametrize("call", READERS)
 def test_every_example_runs_as_it_stands(call: str, run: Path, tmp_path: Path) -> None:
     code = next(example for example in examples(run) if call in example)
-    if importlib.util.find_spec(READERS[call]) is None:
-        pytest.skip(f"{READERS[call]} is not installed")
     assert execute(code, run, tmp_path).strip()
+
+
+def test_tf_data_reads_every_question_in_order(run: Path, tmp_path: Path) -> None:
+    code = next(example for example in examples(run) if "TFRecordDataset" in example)
+    every = code.replace('["qa/question"][0].numpy().decode(),', '["qa/question"].numpy().tolist(),')
+    every = every.replace('["qa/answer"][0].numpy().decode()', '["qa/answer"].numpy().tolist()')
+    assert every.count("tolist()") == 2
+    read = [ast.literal_eval(line.replace("] [", "], [")) for line in execute(every, run, tmp_path).splitlines()]
+    pairs = sorted(
+        (q.decode(), a.decode()) for questions, answers in read for q, a in zip(questions, answers, strict=True)
+    )
+    assert len(read) == 8
+    rows = pq.read_table(run / "qa", columns=["question", "answer"]).to_pylist()
+    assert pairs == sorted((row["question"], row["answer"]) for row in rows)
 
 
 def test_every_example_is_known(run: Path) -> None:
