@@ -17,6 +17,10 @@ _ABOUT = {
     "qa_messages": "conversations in the chat layout, as JSON lines",
     "ledger": "one row for each input row: kept, filtered, duplicate or failed, and why",
 }
+_NOTHING = """## Loading
+
+No picture was kept, so there is nothing to load but `ledger/`, which says why.
+"""
 _SCHEMAS = {"qa": QA, "scenes": SCENES, "ledger": LEDGER}
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 _LARGER = ((10**8, "10M<n<100M"), (10**9, "100M<n<1B"), (10**10, "1B<n<10B"))
@@ -28,17 +32,23 @@ def dataset_card(record: RunRecord) -> str:
     default = "qa" if "qa" in tables else "scenes"
     counts = {table: sum(file.rows for file in record.files if file.table == table) for table in record.tables}
     sections = (
-        _header(tables, default, counts[default]),
+        _header(tables, default, counts[default], _licence_columns(record)),
         _summary(record, counts),
-        _loading(default, "qa_tfrecord" in record.tables),
-        *(_features(table) for table in tables if table != "ledger"),
+        _loading(default, "qa_tfrecord" in record.tables) if counts[default] else _NOTHING,
+        *(_features(table, record) for table in tables if table != "ledger"),
         _making(record),
         _limits(record),
     )
     return "\n".join(sections)
 
 
-def _header(tables: Sequence[str], default: str, rows: int) -> str:
+def _licence_columns(record: RunRecord) -> list[str]:
+    """Columns of the input, carried into scenes, that say what each picture may be used for."""
+    carried = record.config["input"]["carry_columns"]
+    return [name for name in carried if any(word in name.lower() for word in ("licence", "license", "rights"))]
+
+
+def _header(tables: Sequence[str], default: str, rows: int, licences: Sequence[str]) -> str:
     configs = "\n".join(
         f"- config_name: {table}\n  data_files: {table}/*.parquet" + ("\n  default: true" if table == default else "")
         for table in tables
@@ -46,6 +56,7 @@ def _header(tables: Sequence[str], default: str, rows: int) -> str:
     size = next((name for limit, name in (*_SIZES, *_LARGER) if rows < limit), "10B<n<100B")
     return f"""---
 pretty_name: Spatial question-answer pairs
+license: {"other" if licences else "unknown"}
 language:
 - en
 task_categories:
@@ -133,8 +144,11 @@ for example in files.interleave(tf.data.TFRecordDataset).map(lambda data: tf.io.
 """
 
 
-def _features(table: str) -> str:
-    rows = "\n".join(f"| `{field.name}` | {_type(field.type)} |" for field in _SCHEMAS[table])
+def _features(table: str, record: RunRecord) -> str:
+    lines = [f"| `{field.name}` | {_type(field.type)} |" for field in _SCHEMAS[table]]
+    if table == "scenes":
+        lines += [f"| `{name}` | as in the input |" for name in record.config["input"]["carry_columns"]]
+    rows = "\n".join(lines)
     return f"""## Columns of `{table}`
 
 | column | type |
@@ -170,6 +184,12 @@ def _making(record: RunRecord) -> str:
 
 def _limits(record: RunRecord) -> str:
     dropped = f"{record.rows.read - record.rows.kept:,}"
+    licences = " and ".join(f"`{name}`" for name in _licence_columns(record))
+    given = (
+        f"which the input gives in {licences} of `scenes`, as it was given"
+        if licences
+        else "which this job was not told; a column that says it can be kept with `input.carry_columns`"
+    )
     return f"""## Limits
 
 - Measures are as good as the depth and the focal length they follow from: see `depth_source` and `intrinsics_source`
@@ -178,5 +198,5 @@ def _limits(record: RunRecord) -> str:
 - Captions are taken as they came, from the input or from a model; nobody has read them all.
 - Where no ground was found (`canonical` is false), heights and elevations are not asked for.
 - {dropped} input rows are missing here for the reasons above, so the pictures are not a fair sample of the input.
-- The pictures keep the licence of their sources, which this job does not know.
+- The pictures keep the licence of their sources, {given}.
 """

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -68,6 +70,7 @@ def test_every_example_is_known(run: Path) -> None:
 
 def test_the_header_is_what_the_hub_reads(run: Path) -> None:
     header = yaml.safe_load((run / "README.md").read_text(encoding="utf-8").split("---\n")[1])
+    assert header["license"] == "unknown"
     assert header["size_categories"] == ["1K<n<10K"]
     assert [config["config_name"] for config in header["configs"]] == ["scenes", "qa", "ledger"]
     assert [config["config_name"] for config in header["configs"] if config.get("default")] == ["qa"]
@@ -81,9 +84,33 @@ def test_columns_and_counts_are_those_of_the_run(run: Path) -> None:
         assert f"| `{name}` |" in card
 
 
+def test_licences_are_named_as_the_input_gives_them(tmp_path: Path) -> None:
+    table = pq.read_table(SAMPLES / "manifest.parquet")
+    table = table.append_column("LICENSE", pa.array(["CC0"] * len(table)))
+    pq.write_table(table, tmp_path / "manifest.parquet")
+    arguments = ["--input", str(tmp_path / "manifest.parquet"), "--output", str(tmp_path / "out")]
+    more = ["--set", "input.carry_columns=[LICENSE]", "--max-failed", "1"]
+    assert main(["perceive", *arguments, *more]) == 0
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert yaml.safe_load(card.split("---\n")[1])["license"] == "other"
+    assert "which the input gives in `LICENSE` of `scenes`" in card
+    assert "| `LICENSE` | as in the input |" in card
+
+
+def test_a_card_of_nothing_promises_nothing(tmp_path: Path) -> None:
+    table = pq.read_table(SAMPLES / "manifest.parquet").filter(pc.field("image_id") == "missing_file")
+    pq.write_table(table, tmp_path / "manifest.parquet")
+    arguments = ["--input", str(tmp_path / "manifest.parquet"), "--output", str(tmp_path / "out")]
+    assert main(["generate", *arguments, "--max-failed", "1"]) == 0
+    assert examples(tmp_path / "out") == []
+    assert "nothing to load" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
 def test_a_card_of_scenes_alone(tmp_path: Path) -> None:
     assert main(["perceive", "--input", str(SAMPLES / "manifest.parquet"), "--output", str(tmp_path / "out")]) == 0
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "Columns of `qa`" not in card
-    for code in examples(tmp_path / "out")[1:3]:
+    # What reads pictures' pixels or questions is not on it.
+    assert len(examples(tmp_path / "out")) == len(READERS) - 1
+    for code in examples(tmp_path / "out"):
         assert execute(code, tmp_path / "out", tmp_path).strip()
