@@ -197,12 +197,21 @@ def report(
     ply: Annotated[bool, typer.Option("--ply", help="Write a point cloud beside each of these pages.")] = False,
     rerun: Annotated[bool, typer.Option("--rerun", help="Write these scenes as scenes.rrd, for Rerun.")] = False,
     to: Annotated[Path | None, typer.Option(help="Folder for the site.", show_default="OUT/report")] = None,
+    no_auth: Annotated[
+        bool, typer.Option("--no_auth", help="Read a public bucket without credentials, as Beam's option does.")
+    ] = False,
 ) -> None:
     """Look at a run: a static site with what was made and what went wrong, opened from disk."""
+    _log(verbose=False)
     try:
         from report.command import write_report
     except ModuleNotFoundError as error:
         raise UserError(f"the report needs {error.name}: pip install 'spatialvlm[report]'") from error
+    from apache_beam.io.filesystems import FileSystems
+
+    from beam_pipeline.runner import beam_options
+
+    FileSystems.set_options(beam_options(["--no_auth"] if no_auth else [], ()))
     typer.echo(write_report(output, other, to, scenes, seed, ply, rerun))
 
 
@@ -245,17 +254,22 @@ def models_verify(
 
 
 def _start(command: str, context: typer.Context) -> None:
-    import logging
-
-    # Before Beam is imported, which warns about extras that nobody asked for. A failure of the job is told
-    # once, by this command; Beam would tell it again with every frame of its stack.
-    verbose = context.params["verbose"]
-    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(message)s")
-    logging.getLogger("apache_beam").setLevel(logging.INFO if verbose else logging.CRITICAL)
+    _log(context.params["verbose"])
     from beam_pipeline.commands import run_command
 
     options = {name for parameter in context.command.params for name in parameter.opts}
     raise typer.Exit(run_command(command, context.params, context.args, options))
+
+
+def _log(verbose: bool) -> None:
+    """To be called before Beam is imported, which warns about extras that nobody asked for.
+
+    A failure of the job is told once, by the command; Beam would tell it again with every frame of its stack.
+    """
+    import logging
+
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(message)s")
+    logging.getLogger("apache_beam").setLevel(logging.INFO if verbose else logging.CRITICAL)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -41,10 +42,12 @@ def write_report(
     """
     if rerun:
         require_rerun()
+    place = output if to is None else str(to)
+    # As a path, gs://bucket has lost a stroke.
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", place):
+        raise UserError(f"a site cannot be written into {place}; name a folder on this machine with --to")
     source = open_source(output)
     second = open_source(other) if other else None
-    if to is None and "://" in output:
-        raise UserError(f"{output} is not on this machine; name a folder for the site with --to")
     target = to or Path(source.root) / REPORT_MARK[0]
     if target.exists() and any(target.iterdir()) and not target.joinpath(*REPORT_MARK[1:]).exists():
         raise UserError(f"{target} holds something else than a report; name another folder with --to")

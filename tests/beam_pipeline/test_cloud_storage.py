@@ -44,6 +44,20 @@ def test_from_bucket_to_bucket(storage_endpoint: str, bucket: storage.Bucket, sa
         assert written[name].download_as_bytes() == (sample_run / name).read_bytes(), name
 
 
+def report(endpoint: str, *words: str) -> subprocess.CompletedProcess[str]:
+    code = "from beam_pipeline.cli import entry_point as go; go()"
+    environment = os.environ | {"STORAGE_EMULATOR_HOST": endpoint, "GOOGLE_CLOUD_PROJECT": "test"}
+    command = [sys.executable, "-c", code, "report", "--no_auth", *words]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_report_of_a_run_in_a_bucket(storage_endpoint: str, bucket: storage.Bucket, tmp_path: Path) -> None:
+    done = report(storage_endpoint, "gs://bucket/out/run", "--scenes", "2", "--to", str(tmp_path / "site"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site" / "scenes" / "scene-002.html").exists()
+    assert "<b>1,600</b>" in (tmp_path / "site" / "index.html").read_text()
+
+
 def test_overwriting_leaves_nothing_of_the_old_run(storage_endpoint: str, bucket: storage.Bucket) -> None:
     assert generate(storage_endpoint, "--overwrite", "--num-shards", "2", "--no-tfrecord").returncode == 0
     names = sorted(blob.name.removeprefix("out/run/") for blob in bucket.list_blobs(prefix="out/run/"))

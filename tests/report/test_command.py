@@ -85,6 +85,8 @@ def test_the_halves_have_reports_too(tmp_path: Path) -> None:
         (["nowhere"], "a report needs"),
         (["OUT", "nowhere"], "a report needs"),
         (["OUT", "--to", "."], "holds something else than a report"),
+        (["gs://bucket/run"], "a site cannot be written into gs://bucket/run; name a folder on this machine with --to"),
+        (["OUT", "--to", "gs://bucket/site"], "name a folder on this machine with --to"),
     ],
 )
 def test_mistakes_are_one_line(
