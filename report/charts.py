@@ -16,7 +16,13 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
 
 
-def bars(rows: Sequence[tuple[str, float]], notes: Sequence[str] = (), unit: str = "") -> Markup:
+def signed(value: float, digits: int) -> str:
+    """A number with its sign, as typeset; nothing of a sign where it rounds to 0."""
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text if text.strip("+−0.") else text[1:]
+
+
+def bars(rows: Sequence[tuple[str, float]], notes: Sequence[str] = ()) -> Markup:
     """Horizontal bars: a label, a bar as long as its share of the largest, the number and perhaps a note."""
     most = max((value for _, value in rows), default=0) or 1
     items = []
@@ -26,28 +32,52 @@ def bars(rows: Sequence[tuple[str, float]], notes: Sequence[str] = (), unit: str
             Markup(
                 '<li><span class="label" title="{0}">{0}</span>'
                 '<span class="track"><span class="bar" style="width:{1}%"></span></span>'
-                '<span class="value">{2}{3}</span>{4}</li>'
-            ).format(label, f"{100 * value / most:.2f}", number(value), unit, note)
+                '<span class="value">{2}</span>{3}</li>'
+            ).format(label, f"{100 * value / most:.2f}", number(value), note)
         )
     return Markup('<ol class="bars">{}</ol>').format(Markup("").join(items))
 
 
-def compared(rows: Sequence[tuple[str, float, float]]) -> Markup:
-    """Horizontal bars of shares, each with a mark where it should end."""
-    most = max((max(asked, intended) for _, asked, intended in rows), default=0) or 1
+def shares(rows: Sequence[tuple[str, float]]) -> Markup:
+    """Horizontal bars of shares in per cent."""
+    most = max((value for _, value in rows), default=0) or 1
     items = [
         Markup(
-            '<li title="{0}: {1} % asked, {2} % intended"><span class="label">{0}</span><span class="track">'
-            '<span class="bar" style="width:{3}%"></span><span class="mark" style="left:{4}%"></span></span>'
-            '<span class="value">{1} %</span></li>'
+            '<li><span class="label">{}</span><span class="track"><span class="bar" style="width:{}%"></span></span>'
+            '<span class="value">{} %</span></li>'
+        ).format(label, f"{100 * value / most:.2f}", f"{100 * value:.1f}")
+        for label, value in rows
+    ]
+    return Markup('<ol class="bars">{}</ol>').format(Markup("").join(items))
+
+
+def compared(
+    rows: Sequence[tuple[str, float, float]], names: tuple[str, str] = ("asked", "intended"), change: bool = False
+) -> Markup:
+    """Horizontal bars of shares, each with a mark for a second share that it is compared with.
+
+    Args:
+        rows: (label, share of the bar, share of the mark).
+        names: what the two are, for the description.
+        change: write the mark's share less the bar's, in percentage points, in place of the bar's.
+    """
+    most = max((max(bar, mark) for _, bar, mark in rows), default=0) or 1
+    items = [
+        Markup(
+            '<li title="{0}: {1} % {2}, {3} % {4}"><span class="label">{0}</span><span class="track">'
+            '<span class="bar" style="width:{5}%"></span><span class="mark" style="left:{6}%"></span></span>'
+            '<span class="value">{7}</span></li>'
         ).format(
             label,
-            f"{100 * asked:.1f}",
-            f"{100 * intended:.1f}",
-            f"{100 * asked / most:.2f}",
-            f"{100 * intended / most:.2f}",
+            f"{100 * bar:.1f}",
+            names[0],
+            f"{100 * mark:.1f}",
+            names[1],
+            f"{100 * bar / most:.2f}",
+            f"{100 * mark / most:.2f}",
+            signed(100 * (mark - bar), 1) if change else f"{100 * bar:.1f} %",
         )
-        for label, asked, intended in rows
+        for label, bar, mark in rows
     ]
     return Markup('<ol class="bars mix">{}</ol>').format(Markup("").join(items))
 
@@ -98,7 +128,7 @@ def _edges(values: NDArray[np.float64], whole: bool) -> NDArray[np.float64]:
     low, high = np.quantile(values, [0.0, 0.99])
     if low >= 0 and low < 0.3 * high:
         low = 0.0
-    step = nice_step(max(high - low, 1e-6) / 24)
+    step = nice_step(max(high - low, 1e-6) / min(max(2 * len(values) ** 0.5, 6), 24))
     return np.arange(np.floor(low / step + 1e-9), np.ceil(high / step - 1e-9) + 1.5) * step
 
 
@@ -106,6 +136,11 @@ def nice_step(least: float) -> float:
     """The smallest of 1, 2, 5 times a power of ten that is not below `least`."""
     power = 10.0 ** np.floor(np.log10(least))
     return float(next(step * power for step in (1, 2, 5, 10) if step * power >= least * (1 - 1e-9)))
+
+
+def tick_label(value: float) -> str:
+    """A round number as it stands at an axis."""
+    return f"{round(float(value), 9) + 0.0:g}".replace("-", "−")
 
 
 def _axis(edges: NDArray[np.float64], unit: str, whole: bool) -> Markup:
@@ -119,8 +154,8 @@ def _axis(edges: NDArray[np.float64], unit: str, whole: bool) -> Markup:
         anchor = "start" if x < 8 else "end" if x > _WIDTH - 8 else "middle"
         parts.append(
             Markup(
-                '<line x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/><text x="{0:.1f}" y="{3}" {4}>{5:g}</text>'
-            ).format(x, y, y + 4, y + 16, Markup('text-anchor="{}"').format(anchor), round(float(tick), 9) + 0.0)
+                '<line x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/><text x="{0:.1f}" y="{3}" {4}>{5}</text>'
+            ).format(x, y, y + 4, y + 16, Markup('text-anchor="{}"').format(anchor), tick_label(tick))
         )
     parts.append(
         Markup('<text class="unit" x="{}" y="{}" text-anchor="end">{}</text>').format(_WIDTH, _HEIGHT - 4, unit)

@@ -7,8 +7,12 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from report.compare import compare
+from markupsafe import Markup
+
+from report.charts import compared
+from report.compare import Comparison, compare
 from report.rerun_log import RerunFile, require_rerun
 from report.site import Site, qa_of
 from report.source import Sampled, Source, open_source
@@ -80,19 +84,25 @@ def _write(site: Site, second: Source | None, scenes: int, ply: bool, rerun: boo
             "compare.html",
             "compare.html",
             c=comparison,
+            qualitative=_mix(comparison, "qualitative"),
+            quantitative=_mix(comparison, "quantitative"),
             first=site.source.root,
             second=second.root,
             seed=site.seed,
         )
 
 
+def _mix(comparison: Comparison, category: str) -> Markup:
+    rows = [(name.replace("_", " "), a, b) for name, kind, a, b in comparison.types if kind == category]
+    return compared(rows, ("in the first run", "in the second"), change=True)
+
+
 def _pairs(
-    sampled: Sequence[Sampled], second: Source, cards: Sequence[dict[str, str]]
-) -> list[tuple[Sampled, Sampled, str | None]]:
-    pages = {card["image_id"]: card["page"] for card in cards}
+    sampled: Sequence[Sampled], second: Source, cards: Sequence[dict[str, Any]]
+) -> list[tuple[Sampled, Sampled, dict[str, Any]]]:
     others = {one.scene.image_id: one for one in second.scenes([one.scene.image_id for one in sampled])}
     return [
-        (one, others[one.scene.image_id], pages.get(one.scene.image_id))
-        for one in sampled
+        (one, others[one.scene.image_id], card)
+        for one, card in zip(sampled, cards, strict=False)
         if one.scene.image_id in others
     ]

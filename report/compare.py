@@ -28,6 +28,7 @@ class PicturePair:
 
     image_id: str
     page: str | None
+    thumbnail: str | None
     regions: tuple[int, int]
     same: int
     changed_total: int
@@ -37,12 +38,13 @@ class PicturePair:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Lines of (name, first, second)."""
+    """Lines of (name, first, second); `types` of (name, category, first, second) with shares of all questions."""
 
     counts: tuple[tuple[str, int, int], ...]
     reasons: tuple[tuple[str, int, int], ...]
+    seconds: tuple[tuple[str, float | None, float | None], ...]
     settings: tuple[tuple[str, str, str], ...]
-    types: tuple[tuple[str, float, float], ...]
+    types: tuple[tuple[str, str, float, float], ...]
     pictures: tuple[PicturePair, ...]
 
 
@@ -50,21 +52,25 @@ def compare(
     first: Source,
     second: Source,
     statistics: tuple[QAStatistics | None, QAStatistics | None],
-    pairs: Sequence[tuple[Sampled, Sampled, str | None]],
+    pairs: Sequence[tuple[Sampled, Sampled, Mapping[str, Any]]],
 ) -> Comparison:
-    """Compare two runs; `pairs` are scenes of both, with the page of the first where there is one."""
+    """Compare two runs; `pairs` are scenes of both, with what the index shows of the first."""
     rows = (first.record.rows.model_dump(), second.record.rows.model_dump())
     reasons = (first.record.reasons, second.record.reasons)
     shares = [{} if part is None else {share.name: share.asked for share in part.types} for part in statistics]
-    names = [share.name for share in next((part.types for part in statistics if part is not None), ())]
+    kinds = next((part.types for part in statistics if part is not None), ())
+    seconds = [{stage.name: stage.seconds for stage in run.record.stages} for run in (first, second)]
     return Comparison(
         counts=tuple((name, rows[0][name], rows[1][name]) for name in rows[0]),
         reasons=tuple(
             (name, reasons[0].get(name, 0), reasons[1].get(name, 0)) for name in sorted({*reasons[0], *reasons[1]})
         ),
         settings=differences(first.record.config, second.record.config),
-        types=tuple((name, shares[0].get(name, 0.0), shares[1].get(name, 0.0)) for name in names),
-        pictures=tuple(picture_pair(one, other, page) for one, other, page in pairs),
+        seconds=tuple((name, seconds[0].get(name), seconds[1].get(name)) for name in {**seconds[0], **seconds[1]}),
+        types=tuple(
+            (kind.name, kind.category, shares[0].get(kind.name, 0.0), shares[1].get(kind.name, 0.0)) for kind in kinds
+        ),
+        pictures=tuple(picture_pair(*pair) for pair in pairs),
     )
 
 
@@ -87,14 +93,15 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return leaves
 
 
-def picture_pair(first: Sampled, second: Sampled, page: str | None) -> PicturePair:
+def picture_pair(first: Sampled, second: Sampled, card: Mapping[str, Any]) -> PicturePair:
     """The questions about one picture in two runs, matched by type and captions, whatever the wording."""
     one, other = _answers(first), _answers(second)
     same = [key for key in one if key in other]
     changed = [key for key in same if _meaning(one[key]) != _meaning(other[key])]
     return PicturePair(
         image_id=first.scene.image_id,
-        page=page,
+        page=card.get("page"),
+        thumbnail=card.get("thumbnail"),
         regions=(len(first.scene.regions), len(second.scene.regions)),
         same=len(same),
         changed_total=len(changed),

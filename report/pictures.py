@@ -18,7 +18,7 @@ from schemas.reasons import Rejected
 from schemas.records import SceneRow
 
 LONGEST_PX = 960
-_GRID_PX = 96
+_GRID_PX = 128
 
 
 @dataclass(frozen=True, slots=True)

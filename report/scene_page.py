@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from report.charts import signed
 from report.colours import region_colour
 from report.statistics import pitch_deg
 from schemas.records import SceneRow
@@ -83,7 +84,7 @@ def facts(scene: SceneRow) -> list[tuple[str, str]]:
         rows += [
             ("ground", f"{scene.ground_kind}, from {scene.ground_source}"),
             ("camera height", f"{scene.camera_height_m:.2f} m"),
-            ("camera pitch", f"{pitch_deg(scene.world_from_camera):+.1f}°"),
+            ("camera pitch", f"{signed(pitch_deg(scene.world_from_camera), 1)}°"),
         ]
     if scene.scene_score is not None:
         rows.append(("scene score", f"{scene.scene_score:.2f}"))

@@ -32,6 +32,7 @@ def environment() -> Environment:
     )
     made.filters["number"] = charts.number
     made.filters["metres"] = lambda value: "–" if value is None else f"{value:.2f}"
+    made.filters["signed"] = charts.signed
     made.filters["rate"] = lambda value: f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
     return made
 
@@ -102,6 +103,7 @@ class Site:
             overlay=drawing,
             birdseye=birdseye(scene),
             depth=coloured,
+            ticks=np.linspace(coloured.near, coloured.far, 5).tolist() if coloured else [],
             dense=depth is not None,
             regions=region_lines(scene),
             dropped=dropped_lines(scene),
@@ -178,7 +180,7 @@ def _qa_charts(qa: QAStatistics) -> dict[str, Any]:
         "sizes": charts.histogram(qa.sizes_m, "m", "Sizes"),
         "errors": charts.histogram(100 * qa.errors, "%", "Deviation of spoken numbers"),
         "spoken": charts.bars(qa.spoken[:12]),
-        "units": charts.bars([(name, round(100 * number / said, 1)) for name, number in qa.units], unit=" %"),
+        "units": charts.shares([(name, number / said) for name, number in qa.units]),
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from markupsafe import Markup
 
-from report.charts import nice_step
+from report.charts import nice_step, tick_label
 from report.colours import region_colour
 from report.contours import mask_path
 from report.frames import Floats, box_corners, to_view, view_from_camera
@@ -15,6 +15,10 @@ from schemas.masks import decode_mask
 from schemas.records import SceneRow
 
 _ABOVE_PX = 520
+# A longer caption would cover the picture; the whole of it stands in the table and in the tag's title.
+_TAG_LETTERS = 36
+# Of the stored points, one in so many is drawn from above.
+_EVERY = 6
 
 Rectangle = tuple[float, float, float, float]
 
@@ -29,6 +33,7 @@ def overlay(scene: SceneRow) -> Markup:
         region = scene.regions[index]
         left, top, right, bottom = region.bbox_xyxy
         label = f"{index + 1} {region.caption}"
+        tag = _shortened(label)
         start = Markup('<g data-region="{}" style="--hue:{}">').format(region.region_id, region_colour(index))
         shapes.append(
             start
@@ -41,7 +46,7 @@ def overlay(scene: SceneRow) -> Markup:
                 *(left, top, right - left, bottom - top),
             )
         )
-        high, wide = 17 * unit, (7.7 * len(label) + 10) * unit
+        high, wide = 17 * unit, (7.7 * len(tag) + 10) * unit
         x = min(left, max(0.0, scene.width - wide))
         y = _free_place(
             [top - high, top, (top + bottom - high) / 2, bottom - high, bottom, top - 2 * high, bottom + high],
@@ -57,11 +62,15 @@ def overlay(scene: SceneRow) -> Markup:
             + Markup(
                 '<g class="tag"><rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
                 '<text x="{:.1f}" y="{:.1f}" font-size="{:.1f}">{}</text></g></g>'
-            ).format(x, y, wide, high, x + 5 * unit, y + 12.5 * unit, 12.5 * unit, label)
+            ).format(x, y, wide, high, x + 5 * unit, y + 12.5 * unit, 12.5 * unit, tag)
         )
     return Markup(
         '<svg class="overlay" viewBox="0 0 {} {}" role="img" aria-label="Masks and boxes of {} regions">{}{}</svg>'
     ).format(scene.width, scene.height, len(scene.regions), Markup("").join(shapes), Markup("").join(tags))
+
+
+def _shortened(label: str) -> str:
+    return label if len(label) <= _TAG_LETTERS else label[: _TAG_LETTERS - 1].rstrip() + "…"
 
 
 def _free_place(
@@ -90,7 +99,7 @@ def birdseye(scene: SceneRow) -> Markup:
     order = sorted(range(len(scene.regions)), key=lambda index: -_area(feet[index]))
     for index in order:
         region = scene.regions[index]
-        corners, dots = place(feet[index]), place(clouds[index][::4])
+        corners, dots = place(feet[index]), place(clouds[index][::_EVERY])
         middle = corners.mean(axis=0)
         parts.append(
             Markup(
@@ -131,15 +140,15 @@ def _grid(low: Floats, high: Floats, scale: float, width: float, height: float) 
         x = (high[1] - value) * scale
         parts.append(
             Markup('<line x1="{0:.1f}" x2="{0:.1f}" y1="0" y2="{1:.1f}"/>').format(x, height)
-            + Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="middle">{:g}</text>').format(
-                x, height + 16, round(-value, 6) + 0.0
+            + Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="middle">{}</text>').format(
+                x, height + 16, tick_label(-value)
             )
         )
     for value in np.arange(np.ceil(low[0] / step), np.floor(high[0] / step) + 1) * step:
         y = (high[0] - value) * scale
         parts.append(
             Markup('<line x1="0" x2="{1:.1f}" y1="{0:.1f}" y2="{0:.1f}"/>').format(y, width)
-            + Markup('<text x="-6" y="{:.1f}" text-anchor="end">{:g}</text>').format(y + 4, round(value, 6) + 0.0)
+            + Markup('<text x="-6" y="{:.1f}" text-anchor="end">{}</text>').format(y + 4, tick_label(value))
         )
     parts.append(Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="end">m</text>').format(width, height + 16))
     return Markup('<g class="grid">{}</g>').format(Markup("").join(parts))

@@ -17,12 +17,21 @@ async function pointsOf(scene) {
       }
     });
   else {
-    const { step, columns, depth, labels, colours } = scene.cloud;
+    const { step, columns, scale, inverse, labels, colours } = scene.cloud;
     const [fx, fy, cx, cy] = scene.camera, m = scene.matrix;
     const photo = colours && (await pixelsOf(colours));
-    const summed = (changes) => { let sum = 0; return changes.map((change) => (sum += change)); };
-    const [z, which] = [summed(depth), summed(labels)];
-    const rows = depth.length / columns;
+    // Each cell is stored as what it differs by from left + above − above left.
+    const summed = (changes) => {
+      const cells = new Int32Array(changes.length);
+      changes.forEach((change, i) => {
+        const left = i % columns ? cells[i - 1] : 0, above = i < columns ? 0 : cells[i - columns];
+        cells[i] = change + left + above - (i % columns && i >= columns ? cells[i - columns - 1] : 0);
+      });
+      return cells;
+    };
+    const which = summed(labels);
+    const z = Float64Array.from(summed(inverse), (steps) => (steps ? scale / steps : 0));
+    const rows = z.length / columns;
     // Between neighbours on one surface a point is put in the middle: four times as many, without more data.
     for (let r = 0; r < 2 * rows - 1; r++)
       for (let c = 0; c < 2 * columns - 1; c++) {
@@ -36,7 +45,7 @@ async function pointsOf(scene) {
         if (photo) rgb.push(photo[pixel], photo[pixel + 1], photo[pixel + 2]);
         else rgb.push(...(owner ? paint(scene.regions[owner - 1].hue) : [150, 155, 160]));
         label.push(owner - 1);
-        spacing.push((0.85 * step * middle) / fx);
+        spacing.push((1.1 * step * middle) / fx);
       }
   }
   return { xyz, rgb, label, spacing };
@@ -78,11 +87,18 @@ function marked(text, captions) {
   return holder;
 }
 
+function spoken(metres, unit) {
+  if (metres === 0) return "under 1 cm";
+  const inches = metres / 0.0254, short = (value) => String(Number(value.toPrecision(3)));
+  if (unit === "ft_in") return `${Math.floor(inches / 12 + 1e-9)} ft ${short(inches % 12)} in`;
+  return `${short({ m: metres, cm: metres * 100, in: inches, ft: inches / 12 }[unit])} ${unit}`;
+}
+
 function detailOf([, , type, , , value, stated, unit, label]) {
   const parts = [type.replaceAll("_", " ")];
   if (value !== null) {
     parts.push(`true ${value.toFixed(value < 1 ? 3 : 2)} m`);
-    if (stated !== null) parts.push(`said ${stated.toFixed(2)} m${unit && unit !== "m" ? ` in ${unit.replace("_", " ")}` : ""}`);
+    if (stated !== null && unit !== null) parts.push(`said ${spoken(stated, unit)}`);
     if (stated !== null && value >= 0.005) {
       const off = Math.round((100 * (stated - value)) / value);
       parts.push(`${off > 0 ? "+" : off < 0 ? "−" : ""}${Math.abs(off)} %`);

@@ -2,32 +2,51 @@
 // no library and no server. Lengths are millimetres in a frame with x forward, y left, z up.
 "use strict";
 
+// Focal length in heights of the canvas.
+const FOCAL = 1.15;
+// What is drawn before a page is printed is not yet under the style sheet's rules for print.
+const PAPER = { "--paper": "#fff", "--ink": "#000", "--soft": "#444", "--line": "#bbb" };
+
 class View3D {
   constructor(canvas, scene) {
     this.canvas = canvas;
     this.scene = scene;
     this.lit = [null, null];
     this.showBoxes = true;
-    const near = scene.regions.length ? scene.regions.map((region) => region.center) : [[2000, 0, 0]];
-    this.middle = [0, 1, 2].map((axis) => near.reduce((sum, point) => sum + point[axis], 0) / near.length);
     const m = scene.matrix;
     this.eye = [m[3] * 1000, m[7] * 1000, m[11] * 1000];
-    const spread = Math.max(...near.map((point) => Math.hypot(...point.map((v, i) => v - this.middle[i]))), 400);
-    const away = Math.hypot(...this.eye.map((v, i) => v - this.middle[i]));
-    this.start = { yaw: Math.PI + 0.55, pitch: 0.5, reach: Math.max(spread * 2.3, away * 0.95), target: [...this.middle] };
+    const corners = scene.regions.flatMap((region) => region.box);
+    this.corners = corners.length ? corners : [[1000, -500, 0], [3000, 500, 0]];
+    const ends = [0, 1, 2].map((axis) => this.corners.map((p) => p[axis]));
+    this.middle = ends.map((values) => (Math.min(...values) + Math.max(...values)) / 2);
+    this.start = { yaw: Math.PI + 0.55, pitch: 0.5, target: [...this.middle] };
     this.reset();
     this.listen();
     new ResizeObserver(() => this.draw()).observe(canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+    for (const [event, printing] of [["beforeprint", true], ["afterprint", false]])
+      addEventListener(event, () => { this.printing = printing; this.render(); });
   }
 
   reset() {
     Object.assign(this, this.start, { target: [...this.start.target] });
+    this.fit();
     this.draw();
+  }
+
+  // As near as it may be with every box inside the inner nine tenths of the canvas.
+  fit() {
+    const { back, right, top } = this.axes();
+    const wide = (this.canvas.clientWidth || 4) / (this.canvas.clientHeight || 3);
+    this.reach = Math.max(...this.corners.map((p) => {
+      const [x, y, z] = [right, top, back].map((axis) => axis.reduce((sum, c, i) => sum + c * (p[i] - this.target[i]), 0));
+      return z + (FOCAL / 0.45) * Math.max(Math.abs(x) / wide, Math.abs(y));
+    }), 400);
   }
 
   fromAbove() {
     Object.assign(this, { yaw: Math.PI, pitch: 1.5, target: [...this.middle] });
+    this.fit();
     this.draw();
   }
 
@@ -118,10 +137,10 @@ class View3D {
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
     const context = this.canvas.getContext("2d");
     const style = getComputedStyle(document.documentElement);
-    const colour = (name) => style.getPropertyValue(name).trim();
+    const colour = (name) => (this.printing && PAPER[name]) || style.getPropertyValue(name).trim();
     const { back, right, top } = this.axes();
     const from = this.target.map((v, i) => v + back[i] * this.reach);
-    const focal = height * 1.15;
+    const focal = height * FOCAL;
     const project = (p) => {
       const [x, y, z] = [p[0] - from[0], p[1] - from[1], p[2] - from[2]];
       const deep = -(x * back[0] + y * back[1] + z * back[2]);

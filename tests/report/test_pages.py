@@ -72,6 +72,11 @@ def test_every_page_opens_and_every_link_leads_to_a_file(browser: webdriver.Chro
         broken = "return [...document.images].filter(i => i.loading != 'lazy' && !i.naturalWidth).length"
         assert browser.execute_script(broken) == 0
         assert browser.execute_script("return [...document.images].filter(i => !i.alt).length") == 0
+        unnamed = (
+            "[...document.querySelectorAll('button, select, input, svg[role], canvas')].filter(n => n.offsetParent"
+        )
+        named = " && !(n.textContent.trim() || n.ariaLabel || (n.labels || []).length)).length"
+        assert browser.execute_script(f"return {unnamed}{named}") == 0
 
 
 def test_choosing_a_question_lights_its_regions(browser: webdriver.Chrome, site: Path) -> None:
@@ -158,6 +163,51 @@ def test_dark_mode_changes_the_paper(browser: webdriver.Chrome, site: Path) -> N
         assert browser.execute_script(paper) == "rgb(20, 23, 27)"
     finally:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_lengths_are_told_as_they_were_said(browser: webdriver.Chrome, site: Path) -> None:
+    open_page(browser, scene_of(site, "room_0006"))
+    said = browser.execute_script(
+        "return [[0.2286, 'in'], [1.6764, 'ft_in'], [0.7, 'cm'], [1.5, 'm'], [0, 'cm']].map(([m, u]) => spoken(m, u))"
+    )
+    assert said == ["9 in", "5 ft 6 in", "70 cm", "1.5 m", "under 1 cm"]
+
+
+def test_the_depth_has_a_scale_in_metres(browser: webdriver.Chrome, site: Path) -> None:
+    open_page(browser, scene_of(site, "room_0006"))
+    ticks = [tick.text for tick in browser.find_elements(By.CSS_SELECTOR, ".scale li")]
+    assert len(ticks) == 5
+    assert ticks[-1].endswith(" m")
+    numbers = [float(tick.removesuffix(" m")) for tick in ticks]
+    assert numbers == sorted(numbers)
+    assert 0.3 < numbers[0] < numbers[-1] <= 10
+
+
+def test_what_has_no_ground_says_why(browser: webdriver.Chrome, site: Path) -> None:
+    open_page(browser, scene_of(site, "room_0010"))
+    text = browser.find_element(By.CSS_SELECTOR, "main").text
+    assert "No ground, so no world frame: only 0.4% of the picture is labelled as ground" in text
+
+
+def test_on_paper_everything_is_dark_on_white(browser: webdriver.Chrome, site: Path) -> None:
+    dark = {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    try:
+        for page in pages(site)[:4]:
+            open_page(browser, page)
+            look = browser.execute_script(
+                "const style = getComputedStyle(document.body); return [style.backgroundColor, style.color]"
+            )
+            assert look == ["rgb(255, 255, 255)", "rgb(0, 0, 0)"]
+            if page.parent.name == "scenes":
+                corner = "document.querySelector('.view3d canvas').getContext('2d').getImageData(2, 2, 1, 1).data"
+                browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+                assert browser.execute_script(f"return [...{corner}]") == [255, 255, 255, 255]
+                browser.execute_script("dispatchEvent(new Event('afterprint'))")
+            # Nothing that only a pointer could use.
+            assert not any(part.is_displayed() for part in browser.find_elements(By.CSS_SELECTOR, ".controls, .asking"))
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
 
 
 def test_what_was_not_stored_is_drawn_from_points_and_named(browser: webdriver.Chrome, bare_site: Path) -> None:

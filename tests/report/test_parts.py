@@ -17,7 +17,9 @@ from report.colours import viridis
 from report.compare import differences, picture_pair
 from report.contours import mask_path, outlines, simplified
 from report.frames import box_corners, points_in_camera, unproject
+from report.pictures import grid_step
 from report.ply import scene_ply
+from report.scene_data import scene_data
 from report.scene_page import REGION_REASONS, region_lines, why_not_level
 from report.source import Sampled, shuffled
 from report.statistics import (
@@ -155,6 +157,42 @@ def test_steps_are_round(least: float, step: float) -> None:
     assert charts.nice_step(least) == pytest.approx(step)
 
 
+@pytest.mark.parametrize(("value", "text"), [(0.56, "+0.6"), (-1.12, "−1.1"), (0.04, "0.0"), (-0.04, "0.0")])
+def test_changes_have_a_sign_unless_they_round_to_nothing(value: float, text: str) -> None:
+    assert charts.signed(value, 1) == text
+
+
+def test_a_comparison_marks_the_second_share() -> None:
+    drawing = charts.compared([("gap", 0.02, 0.04)], ("before", "after"), change=True)
+    assert 'title="gap: 2.0 % before, 4.0 % after"' in drawing
+    assert 'style="width:50.00%"' in drawing
+    assert 'style="left:100.00%"' in drawing
+    assert "+2.0" in drawing
+
+
+def test_the_inverse_depth_of_a_plane_is_next_to_nothing_and_comes_back() -> None:
+    rows, columns = np.mgrid[0:48, 0:64]
+    depth = (1 / (0.2 + 0.002 * columns + 0.003 * rows)).astype(np.float32)
+    depth[5, 5] = 0.0
+    step = grid_step(64, 48)
+    data = scene_data(Sampled(scene(), ()), None, depth, 10.0)["cloud"]
+    assert step == 1
+    changes = np.array(data["inverse"]).reshape(48, 64)
+    assert np.abs(np.delete(changes[1:, 1:].reshape(-1), [4 * 63 + 4, 4 * 63 + 5, 5 * 63 + 4, 5 * 63 + 5])).max() <= 2
+    steps = changes.cumsum(axis=0).cumsum(axis=1)
+    assert steps[5, 5] == 0
+    steps[5, 5], depth[5, 5] = 1, data["scale"] / 1000
+    assert np.abs(data["scale"] / 1000 / steps - depth).max() < 0.0063
+
+
+def test_a_long_caption_does_not_cover_the_picture() -> None:
+    drawing = overlay(scene(regions=(region(caption="a chair " * 20),)))
+    tag = drawing[drawing.index('<g class="tag">') :]
+    assert "…</text>" in tag
+    assert len(tag) < 300
+    assert "a chair " * 20 in drawing
+
+
 def test_what_is_drawn_is_escaped() -> None:
     for drawing in (overlay(scene()), birdseye(scene()), charts.bars([("<b>", 1)])):
         assert "<b>" not in drawing
@@ -229,6 +267,6 @@ def test_the_same_question_is_matched_whatever_its_words() -> None:
 
     first = Sampled(scene(), (asked(1.0, "One meter."), asked(2.0, "Two.", "distance")))
     second = Sampled(scene(), (asked(1.2, "1.2 m."), asked(2.0, "2 meters.", "distance"), asked(1.0, "x", "width")))
-    pair = picture_pair(first, second, None)
+    pair = picture_pair(first, second, {})
     assert (pair.same, pair.changed_total, pair.only) == (2, 1, (0, 1))
     assert pair.changed[0].first == "One meter. (1.000 m)"
