@@ -35,7 +35,7 @@ format: setup-all ## let ruff lay out the code
 	$(BIN)/ruff format .
 
 bench: setup-all ## every benchmark that needs no GPU
-	@for name in accuracy lifting qa_synthesis overhead fetching; do \
+	@for name in accuracy lifting qa_synthesis overhead fetching report_size; do \
 		echo "== benchmarks/$$name.py"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 lock: ## write constraints.txt and deploy/tensorflow.txt anew from the newest versions that setup.py allows

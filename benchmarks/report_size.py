@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from beam_pipeline.configuration import load_config
 from beam_pipeline.run import Request, execute, prepare
 from beam_pipeline.runner import beam_options
+from benchmarks.machine import describe_machine
 from report.command import write_report
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
@@ -69,6 +70,7 @@ def main() -> None:
         sizes = {path.relative_to(site): path.stat().st_size for path in site.rglob("*") if path.is_file()}
         pages = [size for path, size in sizes.items() if path.parts[0] == "scenes"]
         pictures = sum(size for path, size in sizes.items() if path.parts[0] == "pictures")
+        print(describe_machine("numpy", "pillow"))
         print(f"{len(pages)} scenes, written in {seconds:.1f} s")
         each = f"one {mean(pages) / 1e3:.1f} kB, at most {max(pages) / 1e3:.1f}"
         print(f"pages of scenes   {sum(pages) / 1e6:8.2f} MB; {each}")

@@ -107,14 +107,14 @@ def histogram(values: NDArray[np.float64], unit: str, what: str, whole: bool = F
                 index * step + 0.5, _TOP + plot - height, max(step - 1, 0.5), height, span, unit, number(int(count))
             )
         )
+    median = float(np.median(values))
+    parts.append(_median(median, edges, unit, whole))
     tallest = (int(counts.argmax()) + 0.5) * step
     parts.append(
         Markup('<text class="most" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
             min(max(tallest, 12.0), _WIDTH - 12.0), _TOP - 4, number(int(most))
         )
     )
-    median = float(np.median(values))
-    parts.append(_median(median, edges, unit, whole))
     parts.append(_axis(edges, unit, whole))
     text = f"{what}: {len(values):,} values, median {median:.3g} {unit}, from {values.min():.3g} to {values.max():.3g}"
     return Markup('<svg class="histogram" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(

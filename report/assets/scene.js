@@ -45,7 +45,7 @@ async function pointsOf(scene) {
         if (photo) rgb.push(photo[pixel], photo[pixel + 1], photo[pixel + 2]);
         else rgb.push(...(owner ? paint(scene.regions[owner - 1].hue) : [150, 155, 160]));
         label.push(owner - 1);
-        spacing.push((1.1 * step * middle) / fx);
+        spacing.push((1.1 * step * middle) / fx + 0.5 * (far - near));
       }
   }
   return { xyz, rgb, label, spacing };

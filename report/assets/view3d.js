@@ -199,7 +199,7 @@ class View3D {
     for (let i = 0; i < label.length; i++) {
       const [u, v, deep] = project([xyz[3 * i], xyz[3 * i + 1], xyz[3 * i + 2]]);
       if (deep < 100) continue;
-      const size = Math.max(1, Math.min(9, Math.ceil((focal * spacing[i]) / deep)));
+      const size = Math.max(1, Math.min(14, Math.ceil((focal * spacing[i]) / deep)));
       const left = Math.round(u - size / 2), up = Math.round(v - size / 2);
       const [x0, x1] = [Math.max(left, 0), Math.min(left + size, width)];
       const [y0, y1] = [Math.max(up, 0), Math.min(up + size, height)];
