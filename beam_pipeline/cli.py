@@ -207,11 +207,12 @@ def report(
         from report.command import write_report
     except ModuleNotFoundError as error:
         raise UserError(f"the report needs {error.name}: pip install 'spatialvlm[report]'") from error
-    from apache_beam.io.filesystems import FileSystems
+    if no_auth:
+        from apache_beam.io.filesystems import FileSystems
 
-    from beam_pipeline.runner import beam_options
+        from beam_pipeline.runner import beam_options
 
-    FileSystems.set_options(beam_options(["--no_auth"] if no_auth else [], ()))
+        FileSystems.set_options(beam_options(["--no_auth"], ()))
     typer.echo(write_report(output, other, to, scenes, seed, ply, rerun))
 
 
