@@ -19,6 +19,7 @@ REGION_REASONS = {
     "too_few_points": "too few points are left after cleaning",
     "implausible_size": "larger than any plausible object",
     "out_of_range": "outside the depth that is trusted",
+    "background": "its caption names no object: sky, wall and the like",
     "ambiguous": "its caption also fits another region",
 }
 
