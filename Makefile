@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Compiled modules are kept, so that only the first start is slow.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-all demo test lint format bench lock clean
+.PHONY: help setup setup-all demo test lint format bench flink-up flink-demo flink-down lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,8 +38,20 @@ bench: setup-all ## every benchmark that needs no GPU
 	@for name in accuracy lifting qa_synthesis overhead fetching report_size; do \
 		echo "== benchmarks/$$name.py"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
+flink-up: ## a Flink session cluster on this machine: two task managers, job server, worker pool
+	@deploy/setup.sh "$(VENV)" "$(PYTHON)" flink
+	$(PYTHON) deploy/flink/cluster.py up --python $(BIN)/python
+
+flink-demo: demo ## the demo's job on that cluster, into flink-output/, and whether its tables are the same
+	$(BIN)/spatialvlm generate --input samples/manifest.parquet --output flink-output --preset sample --overwrite \
+		--shared-filesystem $$($(PYTHON) deploy/flink/cluster.py options)
+	$(BIN)/python deploy/flink/same_tables.py demo-output flink-output
+
+flink-down: ## end that cluster
+	$(PYTHON) deploy/flink/cluster.py down
+
 lock: ## write constraints.txt and deploy/tensorflow.txt anew from the newest versions that setup.py allows
 	@deploy/setup.sh "$(VENV)" "$(PYTHON)" lock
 
 clean: ## remove what was built, but not the environment
-	rm -rf demo-output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo-output flink-output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

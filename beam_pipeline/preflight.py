@@ -7,7 +7,11 @@ worker can be started, and says why only in a worker's log.
 from __future__ import annotations
 
 import json
+import math
+import subprocess
+import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Mapping
 from importlib import metadata
@@ -21,9 +25,11 @@ from apache_beam.transforms.environments import ExternalEnvironment
 from beam_pipeline.runner import is_local
 from schemas.errors import UserError
 
-# Seconds: for a connection, and for a worker to start and answer (it imports Beam first).
+# Seconds for a connection, and the least for a worker to start and answer. It imports Beam first, so where
+# that takes long on this machine too, it gets several times as long.
 CONNECT_S = 5.0
-WORKER_S = 12.0
+WORKER_S = 10.0
+_TIMES_AS_LONG = 4
 PACKAGES = ("spatialvlm", "apache-beam")
 _EMBEDDED_FLINK = ("[local]", "[auto]")
 _HERE = ("localhost", "127.0.0.1", "::1", "[::1]")
@@ -115,12 +121,24 @@ def check_worker(pool: str) -> None:
             failure.append(error)
 
     thread = threading.Thread(target=probe, daemon=True)
+    start = time.monotonic()
     thread.start()
-    thread.join(WORKER_S)
+    yardstick = subprocess.Popen(
+        [sys.executable, "-c", "import apache_beam.runners.worker.sdk_worker"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    patience = math.inf
+    while thread.is_alive() and time.monotonic() - start < patience:
+        thread.join(0.1)
+        if patience == math.inf and yardstick.poll() is not None:
+            patience = max(WORKER_S, _TIMES_AS_LONG * (time.monotonic() - start))
+    yardstick.kill()
+    yardstick.wait()
     fix = "start the pool with the Python of an environment that has this project, its bin folder first in PATH"
     if thread.is_alive():
         raise UserError(
-            f"--environment_config: the pool at {pool} starts no worker that answers within {WORKER_S:.0f} s; its own "
+            f"--environment_config: the pool at {pool} starts no worker that answers within {patience:.0f} s; its own "
             f"log says why; {fix}"
         )
     if failure:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
+from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions, SetupOptions
 from rich.console import Console
 
 from beam_pipeline.commit import now
@@ -175,6 +175,8 @@ def _run_slice(job: SliceJob, request: Request, console: Console) -> None:
     options = request.beam_arguments
     # Everything is importable, so there is no session to ship; shipping one would pickle the caller's.
     options.view_as(SetupOptions).save_main_session = False
+    # The run's record names the packages; Beam would run pip to list them all, which an environment may lack.
+    options.view_as(DebugOptions).add_experiment("disable_logging_submission_environment")
     pipeline = beam.Pipeline(runner=make_runner(options), options=options)
     build(pipeline, job)
     result = pipeline.run()

@@ -2,6 +2,7 @@
 # Make or refresh an environment with this project in it.
 #   setup.sh VENV PYTHON            the core, without torch
 #   setup.sh VENV PYTHON all        the core and every extra, editable
+#   setup.sh VENV PYTHON flink      the core, and Java and Maven for a Flink cluster on this machine
 #   setup.sh VENV PYTHON lock       write constraints.txt and deploy/tensorflow.txt
 # It does nothing, and takes no time, when setup.py and constraints.txt have not changed since.
 set -euo pipefail
@@ -26,6 +27,11 @@ if [ "$what" = all ]; then
     command -v chromium >/dev/null || missing+=(chromium)
     command -v chromedriver >/dev/null || missing+=(chromium-driver)
 fi
+if [ "$what" = all ] || [ "$what" = flink ]; then
+    command -v java >/dev/null || missing+=(openjdk-17-jre-headless)
+    command -v mvn >/dev/null || missing+=(maven)
+fi
+if [ "$what" = flink ]; then what=core; fi
 if [ ${#missing[@]} -gt 0 ]; then
     if command -v apt-get >/dev/null && as_root apt-get update -qq >/dev/null 2>&1 \
         && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null 2>&1; then

@@ -3,6 +3,7 @@
 
     cluster.py up      job manager, task managers, Beam's job server and a pool of Python workers
     cluster.py status  what of it runs, and where
+    cluster.py options the options that submit a job to it, as the command line takes them
     cluster.py down    all of it ends, by process id
 
 Flink comes from the Python package apache-flink-libraries, Beam's job server from Maven. Both are kept in a
@@ -72,7 +73,7 @@ class Trouble(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["up", "status", "down", "install"])
+    parser.add_argument("command", choices=["up", "status", "options", "down", "install"])
     parser.add_argument("--state", type=Path, default=ROOT / ".flink", help="folder for process ids, ports and logs")
     parser.add_argument("--task-managers", type=int, default=2, help="how many (default: 2)")
     parser.add_argument("--slots", type=int, default=2, help="task slots of each (default: 2)")
@@ -87,7 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--wait", type=float, default=180, help="seconds to wait for each process (default: 180)")
     options = parser.parse_args(arguments)
     try:
-        {"up": up, "status": status, "down": down, "install": lambda _: install()}[options.command](options)
+        commands = {"up": up, "status": status, "options": submit_options, "down": down, "install": lambda _: install()}
+        commands[options.command](options)
     except Trouble as trouble:
         print(f"cluster.py: {trouble}", file=sys.stderr)
         return 1
@@ -190,15 +192,12 @@ def up(options: argparse.Namespace) -> None:
             raise Trouble(f"port {port} is taken; choose another with --{name}-port")
     cluster.job_server_jar = str(job_server_jar(cluster.state, beam, flink))
     conf = configure(cluster, options)
-    classpath = f"{flink}/*"
-    log4j = f"-Dlog4j.configurationFile=file:{conf / 'log4j.properties'}"
-    java = ["java", *(f"--add-opens={opened}=ALL-UNNAMED" for opened in OPENS), log4j]
+    java = java_command(conf)
     try:
-        cluster.start("jobmanager", [*java, "-Xmx512m", "-cp", classpath, JOB_MANAGER, "--configDir", conf])
+        cluster.start("jobmanager", [*java, "-Xmx512m", "-cp", f"{flink}/*", JOB_MANAGER, "--configDir", conf])
         cluster.wait_for("jobmanager", lambda: overview(cluster) is not None, options.wait)
-        memory = [f"-Dtaskmanager.memory.{key}={value}" for key, value in TASK_MANAGER_MEMORY.items()]
         for number in range(options.task_managers):
-            start_task_manager(cluster, number, [*java, "-Xmx640m", "-cp", classpath], memory)
+            restart_task_manager(cluster, number)
         if not options.no_pool:
             start_pool(cluster, os.path.abspath(python or options.python))
             cluster.wait_for("pool", lambda: listens(cluster.ports["pool"]), options.wait)
@@ -214,14 +213,21 @@ def up(options: argparse.Namespace) -> None:
     status(options)
 
 
-def start_task_manager(cluster: Cluster, number: int, java: Sequence[str], memory: Sequence[str]) -> None:
-    """Start one task manager; it finds the job manager by the configuration."""
+def java_command(conf: Path) -> list[str]:
+    """Java, opened as far as Beam needs it, with its log on standard output."""
+    log4j = f"-Dlog4j.configurationFile=file:{conf / 'log4j.properties'}"
+    return ["java", *(f"--add-opens={opened}=ALL-UNNAMED" for opened in OPENS), log4j]
+
+
+def restart_task_manager(cluster: Cluster, number: int) -> None:
+    """Start one task manager, for the first time or again; it finds the job manager by the configuration."""
+    _, flink = install()
     conf = cluster.state / "conf"
-    flags = [*memory, "-Dtaskmanager.cpu.cores=2", f"-Dtaskmanager.resource-id=taskmanager-{number}"]
-    cluster.start(
-        f"taskmanager-{number}",
-        [*java, TASK_MANAGER, "--configDir", conf, *(part for flag in flags for part in ("-D", flag[2:]))],
-    )
+    settings = {f"taskmanager.memory.{key}": value for key, value in TASK_MANAGER_MEMORY.items()}
+    settings["taskmanager.cpu.cores"] = "2"
+    flags = [word for key, value in settings.items() for word in ("-D", f"{key}={value}")]
+    command = [*java_command(conf), "-Xmx640m", "-cp", f"{flink}/*", TASK_MANAGER, "--configDir", conf, *flags]
+    cluster.start(f"taskmanager-{number}", command)
 
 
 def start_pool(cluster: Cluster, python: str) -> None:
@@ -245,15 +251,32 @@ def status(options: argparse.Namespace) -> None:
     ui = f"http://localhost:{cluster.ports['ui']}"
     slots = seen.get("slots-total", 0)
     print(f"Flink {seen.get('flink-version', FLINK)}: {ui}, {slots} task slots, logs in {cluster.logs}")
-    print("submit with:")
-    print(f"  --runner=FlinkRunner --flink_version=1.19 --flink_master=localhost:{cluster.ports['ui']} \\")
-    print(f"  --flink_job_server_jar={cluster.job_server_jar} \\")
-    print(f"  --environment_type=EXTERNAL --environment_config=localhost:{cluster.ports.get('pool', 'PORT')}")
-    print("or, by the job server that runs already:")
-    print(f"  --runner=PortableRunner --job_endpoint=localhost:{cluster.ports['job']} \\")
-    print(f"  --environment_type=EXTERNAL --environment_config=localhost:{cluster.ports.get('pool', 'PORT')}")
+    print(f"submit with: {' '.join(by_flink(cluster))}")
+    endpoint = f"--runner=PortableRunner --job_endpoint=localhost:{cluster.ports['job']}"
+    print(f"or, by the job server that runs already: {endpoint} {' '.join(by_flink(cluster)[4:])}")
     if not all(cluster.runs(name) for name in cluster.processes):
         raise Trouble("some of it has ended; see the logs, then: cluster.py down")
+
+
+def submit_options(options: argparse.Namespace) -> None:
+    """Print the options that submit a job to a running cluster."""
+    cluster = Cluster(options.state)
+    if not cluster.processes:
+        raise Trouble(f"no cluster runs from {options.state}; start it with: cluster.py up")
+    print(" ".join(by_flink(cluster)))
+
+
+def by_flink(cluster: Cluster) -> list[str]:
+    """The options of a job that Beam's Flink runner submits to a cluster's session."""
+    return [
+        "--runner=FlinkRunner",
+        "--flink_version=1.19",
+        f"--flink_master=localhost:{cluster.ports['ui']}",
+        f"--flink_job_server_jar={cluster.job_server_jar}",
+        "--environment_type=EXTERNAL",
+        f"--environment_config=localhost:{cluster.ports.get('pool', 50000)}",
+        "--parallelism=2",
+    ]
 
 
 def down(options: argparse.Namespace) -> None:
