@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from models import given
+from models.ground import segmenter
 from models.handler import Expert, SceneModelHandler
 from models.torch_expert import Runtime
 from models.weights import find_pulled, is_hub_id, locate
@@ -43,7 +44,18 @@ BACKENDS: dict[str, dict[str, Backend]] = {
     "regions": {"instances": Backend(given.instance_regions)},
     "masks": {"instances": Backend(given.instance_masks)},
     "depth": {"sensor": Backend(given.sensor_depth)},
-    "ground": {"none": Backend(given.no_ground), "manifest": Backend(given.manifest_ground)},
+    "ground": {
+        "none": Backend(given.no_ground),
+        "manifest": Backend(given.manifest_ground),
+        "segformer": Backend(
+            segmenter.load_segformer,
+            "nvidia/segformer-b0-finetuned-ade-512-512",
+            "NVIDIA Source Code License (not commercial)",
+        ),
+        "mask2former": Backend(
+            segmenter.load_mask2former, "facebook/mask2former-swin-small-ade-semantic", "see its model card"
+        ),
+    },
     "captions": {"manifest": Backend(given.manifest_captions)},
     "ambiguity": {"text": Backend(given.equal_captions)},
 }

@@ -1,0 +1,1 @@
+"""Learned finders of the ground."""
