@@ -68,6 +68,7 @@ setup(
     ),
     package_data={
         "beam_pipeline": ["presets/*.yaml"],
+        "models.scene_filter": ["labels.yaml"],
         "transforms.qa": ["templates/*"],
         "report": ["templates/*", "assets/*"],
     },

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from models import given
+from models import clip, given
 from models.ground import segmenter
 from models.handler import Expert, SceneModelHandler
+from models.scene_filter.open_clip import load_open_clip
 from models.torch_expert import Runtime
 from models.weights import find_pulled, is_hub_id, locate
 from schemas.config import ExpertConfig, JobConfig, ModelsConfig
@@ -26,12 +27,14 @@ class Backend:
 
     `load(**options)` builds the expert. A learned backend's `load` takes `weights` (a local `Path`) and
     `runtime` (a `Runtime`) too, and one that makes random choices `seed` (the job's). It has default
-    `weights`, a hub id, and the `licence` that their authors state.
+    `weights`, a hub id, and the `licence` that their authors state. `alias(part, place)` turns other names
+    that its library has for weights into hub ids.
     """
 
     load: Callable[..., Expert[Any]]
     weights: str | None = None
     licence: str = ""
+    alias: Callable[[str, str], str] | None = None
 
     @property
     def options(self) -> list[str]:
@@ -40,7 +43,10 @@ class Backend:
 
 
 BACKENDS: dict[str, dict[str, Backend]] = {
-    "scene_filter": {"none": Backend(given.no_filter)},
+    "scene_filter": {
+        "none": Backend(given.no_filter),
+        "open_clip": Backend(load_open_clip, "laion/CLIP-ViT-B-16-laion2B-s34B-b88K", "MIT", alias=clip.hub_id),
+    },
     "regions": {"instances": Backend(given.instance_regions)},
     "masks": {"instances": Backend(given.instance_masks)},
     "depth": {"sensor": Backend(given.sensor_depth)},
@@ -102,8 +108,8 @@ def check_experts(config: JobConfig, *, here: bool) -> None:
         backend = _backend(part, expert)
         if backend.weights is None:
             continue
-        place: str | None = expert.weights or backend.weights
-        if place is not None and is_hub_id(place):
+        place: str | None = _place(part, expert, backend)
+        if place and is_hub_id(place):
             place = find_pulled(part, place, expert.revision, config.models)
         if place is not None and "://" not in place:
             locate(part, place, expert.revision, config.models)
@@ -115,9 +121,10 @@ def hub_weights(config: JobConfig) -> Iterator[tuple[str, str | None]]:
     """(hub id, revision) of every expert of a config whose weights come from the hub."""
     for part in BACKENDS:
         expert: ExpertConfig = getattr(config, part)
-        default = _backend(part, expert).weights
-        if default is not None and is_hub_id(expert.weights or default):
-            yield expert.weights or default, expert.revision
+        backend = _backend(part, expert)
+        place = _place(part, expert, backend)
+        if backend.weights is not None and is_hub_id(place):
+            yield place, expert.revision
 
 
 def _backend(part: str, expert: ExpertConfig) -> Backend:
@@ -127,7 +134,12 @@ def _backend(part: str, expert: ExpertConfig) -> Backend:
     return backends[expert.backend]
 
 
+def _place(part: str, expert: ExpertConfig, backend: Backend) -> str:
+    place = expert.weights or backend.weights or ""
+    return backend.alias(part, place) if backend.alias is not None and is_hub_id(place) else place
+
+
 def _load(part: str, expert: ExpertConfig, models: ModelsConfig, options: dict[str, Any]) -> Expert[Any]:
     backend = BACKENDS[part][expert.backend]
-    weights = locate(part, expert.weights or backend.weights or "", expert.revision, models)
+    weights = locate(part, _place(part, expert, backend), expert.revision, models)
     return backend.load(weights=weights, runtime=Runtime.of(expert, models), **options)
