@@ -8,13 +8,17 @@ together by such pairs, so that it does not depend on the order of the regions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.embedding import sentence
+from models.embedding.clip import load_open_clip_text
+from models.embedding.text import TextEmbedder
 from models.given import caption_words
 from models.handler import Expert, Meter
+from models.torch_expert import Runtime
 from schemas.errors import UserError
 from schemas.reasons import Rejected
 from schemas.records import CaptionGroups, Scene
@@ -44,11 +48,72 @@ BACKGROUND = (
 )
 
 
-class TextEmbedder(Protocol):
-    """A loaded text model."""
+def load_sentence(
+    weights: Path,
+    runtime: Runtime,
+    *,
+    threshold: float = 0.8,
+    background: Sequence[str] = BACKGROUND,
+    background_threshold: float = 0.75,
+) -> SimilarCaptions:
+    """Captions compared by a sentence-transformers model.
 
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Unit vectors, (n, d) float32, one for each text."""
+    The defaults are for all-MiniLM-L6-v2, by whose cosines "wooden chair" and "chair made of wood" (0.87) are
+    alike, "red chair" and "blue chair" (0.76) are not, and "blue sky" (0.79) is sky while "wall clock" (0.61)
+    is no wall.
+
+    Args:
+        weights: the model's folder.
+        runtime: where and how it runs.
+        threshold: cosine from which two captions mean the same.
+        background: texts that name no object; an empty list keeps every region.
+        background_threshold: cosine with one of them from which a caption names none either.
+
+    Raises:
+        UserError: weights of another kind, an option out of range.
+    """
+    check_options(threshold=threshold, background=background, background_threshold=background_threshold)
+    return SimilarCaptions(sentence.load_sentence(weights, runtime), threshold, background, background_threshold)
+
+
+def load_open_clip(
+    weights: Path,
+    runtime: Runtime,
+    *,
+    threshold: float = 0.95,
+    background: Sequence[str] = BACKGROUND,
+    background_threshold: float = 0.95,
+) -> SimilarCaptions:
+    """Captions compared by the text tower of an open_clip model, as the paper does.
+
+    The paper gives no thresholds and these were not tuned; cosines of such towers lie close together, so look
+    at a few hundred captions of your own before a long run.
+
+    Args:
+        weights: the model's folder, the scene filter's will do.
+        runtime: where and how it runs.
+        threshold: as for `load_sentence`.
+        background: as for `load_sentence`.
+        background_threshold: as for `load_sentence`.
+
+    Raises:
+        UserError: weights of another kind, an option out of range.
+    """
+    check_options(threshold=threshold, background=background, background_threshold=background_threshold)
+    return SimilarCaptions(load_open_clip_text(weights, runtime), threshold, background, background_threshold)
+
+
+def check_options(*, threshold: float = 1.0, background: Sequence[str] = (), background_threshold: float = 1.0) -> None:
+    """Whether these options of the loaders can be right.
+
+    Raises:
+        UserError: naming the option.
+    """
+    for name, value in (("threshold", threshold), ("background_threshold", background_threshold)):
+        if not (isinstance(value, int | float) and -1 <= value <= 1):
+            raise UserError(f"ambiguity.options.{name}: a cosine lies between -1 and 1, found {value!r}")
+    if isinstance(background, str) or not all(isinstance(text, str) for text in background):
+        raise UserError(f"ambiguity.options.background: expected a list of texts, found {background!r:.80}")
 
 
 class SimilarCaptions(Expert[CaptionGroups]):
@@ -59,19 +124,11 @@ class SimilarCaptions(Expert[CaptionGroups]):
         threshold: cosine from which two captions mean the same.
         background: texts that name no object.
         background_threshold: cosine with one of them from which a caption names none either.
-
-    Raises:
-        UserError: a threshold is not a cosine.
     """
 
     def __init__(
         self, embedder: TextEmbedder, threshold: float, background: Sequence[str], background_threshold: float
     ) -> None:
-        for name, value in (("threshold", threshold), ("background_threshold", background_threshold)):
-            if not (isinstance(value, int | float) and -1 <= value <= 1):
-                raise UserError(f"ambiguity.options.{name}: a cosine lies between -1 and 1, found {value!r}")
-        if isinstance(background, str) or not all(isinstance(text, str) for text in background):
-            raise UserError(f"ambiguity.options.background: expected a list of texts, found {background!r:.80}")
         self._embedder = embedder
         self._threshold = threshold
         self._background_threshold = background_threshold

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from models import clip, given
+from models import ambiguity, clip, given
 from models.ground import segmenter
 from models.handler import Expert, SceneModelHandler
-from models.scene_filter.open_clip import load_open_clip
+from models.scene_filter import open_clip
 from models.torch_expert import Runtime
 from models.weights import find_pulled, is_hub_id, locate
 from schemas.config import ExpertConfig, JobConfig, ModelsConfig
@@ -19,6 +19,7 @@ from schemas.errors import UserError
 
 # What the registry gives to a loader by name, where it takes it; all else are options.
 _GIVEN = frozenset({"weights", "runtime", "seed"})
+_CLIP = "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +29,15 @@ class Backend:
     `load(**options)` builds the expert. A learned backend's `load` takes `weights` (a local `Path`) and
     `runtime` (a `Runtime`) too, and one that makes random choices `seed` (the job's). It has default
     `weights`, a hub id, and the `licence` that their authors state. `alias(part, place)` turns other names
-    that its library has for weights into hub ids.
+    that its library has for weights into hub ids. `check(**options)` refuses values that cannot be right, as far
+    as that can be told without the model, before anything runs.
     """
 
     load: Callable[..., Expert[Any]]
     weights: str | None = None
     licence: str = ""
     alias: Callable[[str, str], str] | None = None
+    check: Callable[..., object] | None = None
 
     @property
     def options(self) -> list[str]:
@@ -45,7 +48,7 @@ class Backend:
 BACKENDS: dict[str, dict[str, Backend]] = {
     "scene_filter": {
         "none": Backend(given.no_filter),
-        "open_clip": Backend(load_open_clip, "laion/CLIP-ViT-B-16-laion2B-s34B-b88K", "MIT", alias=clip.hub_id),
+        "open_clip": Backend(open_clip.load_open_clip, _CLIP, "MIT", alias=clip.hub_id, check=open_clip.check_options),
     },
     "regions": {"instances": Backend(given.instance_regions)},
     "masks": {"instances": Backend(given.instance_masks)},
@@ -57,13 +60,26 @@ BACKENDS: dict[str, dict[str, Backend]] = {
             segmenter.load_segformer,
             "nvidia/segformer-b0-finetuned-ade-512-512",
             "NVIDIA Source Code License (not commercial)",
+            check=segmenter.check_options,
         ),
         "mask2former": Backend(
-            segmenter.load_mask2former, "facebook/mask2former-swin-small-ade-semantic", "see its model card"
+            segmenter.load_mask2former,
+            "facebook/mask2former-swin-small-ade-semantic",
+            "see its model card",
+            check=segmenter.check_options,
         ),
     },
     "captions": {"manifest": Backend(given.manifest_captions)},
-    "ambiguity": {"text": Backend(given.equal_captions)},
+    "ambiguity": {
+        "text": Backend(given.equal_captions),
+        "sentence": Backend(
+            ambiguity.load_sentence,
+            "sentence-transformers/all-MiniLM-L6-v2",
+            "Apache-2.0",
+            check=ambiguity.check_options,
+        ),
+        "open_clip": Backend(ambiguity.load_open_clip, _CLIP, "MIT", alias=clip.hub_id, check=ambiguity.check_options),
+    },
 }
 
 
@@ -82,6 +98,8 @@ def handler(part: str, config: JobConfig) -> SceneModelHandler[Any]:
     if unknown:
         takes = f"it takes {', '.join(backend.options)}" if backend.options else "it takes none"
         raise UserError(f"{part}.options: {expert.backend!r} has no option {unknown[0]!r}; {takes}")
+    if backend.check is not None:
+        backend.check(**options)
     if "seed" in inspect.signature(backend.load).parameters:
         options["seed"] = config.seed
     if backend.weights is None:

