@@ -98,8 +98,8 @@ def handler(part: str, config: JobConfig) -> SceneModelHandler[Any]:
     if unknown:
         takes = f"it takes {', '.join(backend.options)}" if backend.options else "it takes none"
         raise UserError(f"{part}.options: {expert.backend!r} has no option {unknown[0]!r}; {takes}")
-    if backend.check is not None:
-        backend.check(**options)
+    if hasattr(backend.load, "check"):
+        options = backend.load.check(options)
     if "seed" in inspect.signature(backend.load).parameters:
         options["seed"] = config.seed
     if backend.weights is None:
