@@ -11,6 +11,7 @@ from typing import Any
 from models import ambiguity, clip, given
 from models.ground import segmenter
 from models.handler import Expert, SceneModelHandler
+from models.masks import sam
 from models.scene_filter import open_clip
 from models.torch_expert import Runtime
 from models.weights import find_pulled, is_hub_id, locate
@@ -51,7 +52,12 @@ BACKENDS: dict[str, dict[str, Backend]] = {
         "open_clip": Backend(open_clip.load_open_clip, _CLIP, "MIT", alias=clip.hub_id, check=open_clip.check_options),
     },
     "regions": {"instances": Backend(given.instance_regions)},
-    "masks": {"instances": Backend(given.instance_masks)},
+    "masks": {
+        "instances": Backend(given.instance_masks),
+        "sam": Backend(sam.load_sam, "facebook/sam-vit-base", "Apache-2.0"),
+        "sam2": Backend(sam.load_sam2, "facebook/sam2.1-hiera-small", "Apache-2.0"),
+        "sam_hq": Backend(sam.load_sam_hq, "syscv-community/sam-hq-vit-base", "Apache-2.0"),
+    },
     "depth": {"sensor": Backend(given.sensor_depth)},
     "ground": {
         "none": Backend(given.no_ground),

@@ -1,0 +1,1 @@
+"""Experts that say which pixels belong to a region."""
