@@ -11,7 +11,8 @@ from typing import Any
 from models import ambiguity, clip, given
 from models.ground import segmenter
 from models.handler import Expert, SceneModelHandler
-from models.masks import sam
+from models.masks import keep, sam
+from models.regions import grounding_dino, owlv2, sam3
 from models.scene_filter import open_clip
 from models.torch_expert import Runtime
 from models.weights import find_pulled, is_hub_id, locate
@@ -21,6 +22,8 @@ from schemas.errors import UserError
 # What the registry gives to a loader by name, where it takes it; all else are options.
 _GIVEN = frozenset({"weights", "runtime", "seed"})
 _CLIP = "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"
+# Backends of `regions` whose regions come with masks.
+_MAKE_MASKS = frozenset({"sam3"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +54,18 @@ BACKENDS: dict[str, dict[str, Backend]] = {
         "none": Backend(given.no_filter),
         "open_clip": Backend(open_clip.load_open_clip, _CLIP, "MIT", alias=clip.hub_id, check=open_clip.check_options),
     },
-    "regions": {"instances": Backend(given.instance_regions)},
+    "regions": {
+        "instances": Backend(given.instance_regions),
+        "owlv2": Backend(owlv2.load_objectness, "google/owlv2-base-patch16-ensemble", "Apache-2.0"),
+        "owlv2_vocabulary": Backend(owlv2.load_vocabulary, "google/owlv2-base-patch16-ensemble", "Apache-2.0"),
+        "grounding_dino": Backend(
+            grounding_dino.load_grounding_dino, "IDEA-Research/grounding-dino-tiny", "Apache-2.0"
+        ),
+        "sam3": Backend(sam3.load_sam3, "facebook/sam3", "SAM License; access on request"),
+    },
     "masks": {
         "instances": Backend(given.instance_masks),
+        "keep": Backend(keep.keep_masks),
         "sam": Backend(sam.load_sam, "facebook/sam-vit-base", "Apache-2.0"),
         "sam2": Backend(sam.load_sam2, "facebook/sam2.1-hiera-small", "Apache-2.0"),
         "sam_hq": Backend(sam.load_sam_hq, "syscv-community/sam-hq-vit-base", "Apache-2.0"),
@@ -104,6 +116,9 @@ def handler(part: str, config: JobConfig) -> SceneModelHandler[Any]:
     if unknown:
         takes = f"it takes {', '.join(backend.options)}" if backend.options else "it takes none"
         raise UserError(f"{part}.options: {expert.backend!r} has no option {unknown[0]!r}; {takes}")
+    if (part, expert.backend) == ("masks", "keep") and config.regions.backend not in _MAKE_MASKS:
+        makers = " or ".join(sorted(_MAKE_MASKS))
+        raise UserError(f"masks.backend: keep goes with regions.backend={makers}, not {config.regions.backend!r}")
     if hasattr(backend.load, "check"):
         options = backend.load.check(options)
     if "seed" in inspect.signature(backend.load).parameters:

@@ -13,8 +13,9 @@ WITHOUT_WEIGHTS = [
 
 
 @pytest.mark.parametrize(("part", "backend"), WITHOUT_WEIGHTS)
-def test_every_backend_loads(part: str, backend: str) -> None:
-    config = JobConfig.model_validate({part: {"backend": backend}})
+def test_every_backend_without_weights_loads(part: str, backend: str) -> None:
+    others = {"regions": {"backend": "sam3"}} if backend == "keep" else {}
+    config = JobConfig.model_validate(others | {part: {"backend": backend}})
     assert handler(part, config).load_model().predict([]).parts == []
 
 
@@ -33,3 +34,19 @@ def test_an_unknown_option_is_named() -> None:
 def test_instances_without_a_caption_wait_for_a_captioner() -> None:
     config = JobConfig.model_validate({"regions": {"backend": "instances", "options": {"captioned_only": False}}})
     assert handler("regions", config).load_model() is not None
+
+
+def test_every_backend_with_weights_states_their_licence() -> None:
+    assert all(backend.licence for names in BACKENDS.values() for backend in names.values() if backend.weights)
+
+
+def test_masks_can_be_kept_only_where_some_were_made() -> None:
+    config = JobConfig.model_validate({"regions": {"backend": "owlv2"}, "masks": {"backend": "keep"}})
+    with pytest.raises(UserError, match=r"masks\.backend: keep goes with regions\.backend=sam3, not 'owlv2'"):
+        handler("masks", config)
+
+
+def test_options_are_checked_before_a_run() -> None:
+    config = JobConfig.model_validate({"regions": {"backend": "owlv2", "options": {"nms_iou": 50}}})
+    with pytest.raises(UserError, match=r"regions\.options\.nms_iou: must be less than or equal to 1, not 50"):
+        handler("regions", config)

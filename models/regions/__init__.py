@@ -1,0 +1,1 @@
+"""Experts that put boxes around the things in a picture."""
