@@ -78,6 +78,17 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Caption:
+    """What a captioner says about a region, `raw` as the model put it, `text` as the questions use it.
+
+    An empty `text` means that nothing in it names a thing.
+    """
+
+    raw: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Depth:
     """A depth map at the picture's resolution as 16-bit PNG: planar z in millimetres, 0 = unknown.
 

@@ -13,7 +13,7 @@ from models.handler import PerScene, SceneModelHandler
 from schemas.config import ExpertConfig
 from schemas.masks import encode_mask
 from schemas.reasons import Reason, RegionReason, Rejected
-from schemas.records import Depth, DroppedRegion, Ground, Proposals, Scene
+from schemas.records import Caption, Depth, DroppedRegion, Ground, Proposals, Scene
 from tests.conftest import make_region, make_scene, run_pipeline
 from transforms.captions import fill_captions
 from transforms.depth import fill_depth
@@ -74,6 +74,16 @@ def test_a_missing_caption_takes_its_own_region_and_its_gaps_away() -> None:
     assert dropped(scene) == [(2, "no_caption")]
     assert scene.gaps_m is not None
     assert scene.gaps_m.tolist() == [0.13]
+
+
+def test_what_a_model_said_is_kept_beside_the_caption() -> None:
+    said = {1: Caption("A chair.", "chair"), 2: Caption("I cannot tell.", ""), 3: "three"}
+    scene = fill_captions(make_scene(dropped=()), said)
+    assert [(region.caption, region.raw_caption) for region in scene.regions or ()] == [
+        ("chair", "A chair."),
+        ("three", "three"),
+    ]
+    assert dropped(scene) == [(2, "no_caption")]
 
 
 class Judge(ExpertStage):
