@@ -9,6 +9,10 @@ from functools import partial
 from typing import Any
 
 from models import ambiguity, clip, given
+from models.captions.blip import load_blip
+from models.captions.chat import load_chat
+from models.captions.detector import detector_labels
+from models.captions.florence2 import load_florence2
 from models.ground import segmenter
 from models.handler import Expert, SceneModelHandler
 from models.masks import keep, sam
@@ -87,7 +91,13 @@ BACKENDS: dict[str, dict[str, Backend]] = {
             check=segmenter.check_options,
         ),
     },
-    "captions": {"manifest": Backend(given.manifest_captions)},
+    "captions": {
+        "manifest": Backend(given.manifest_captions),
+        "detector": Backend(detector_labels),
+        "florence2": Backend(load_florence2, "florence-community/Florence-2-base", "MIT"),
+        "blip": Backend(load_blip, "Salesforce/blip-image-captioning-large", "BSD-3-Clause"),
+        "chat": Backend(load_chat, "HuggingFaceTB/SmolVLM-500M-Instruct", "Apache-2.0"),
+    },
     "ambiguity": {
         "text": Backend(given.equal_captions),
         "sentence": Backend(
