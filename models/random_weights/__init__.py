@@ -10,6 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
+from schemas.config import JobConfig
+
 Size = Literal["tiny", "full"]
 
 
@@ -37,3 +39,33 @@ def save(part: str, backend: str, folder: Path, size: Size = "tiny", seed: int =
         torch.manual_seed(seed)
         builders[backend](folder, size)
     return folder
+
+
+def save_all(config: JobConfig, folder: Path, size: Size = "tiny") -> list[Path]:
+    """Save a model for each learned expert of a config, where `models.folder` = `folder` makes a job find it.
+
+    Args:
+        config: its experts' weights are hub ids, real or made up; each becomes a folder of that name.
+        folder: is made.
+        size: as for `save`.
+
+    Returns:
+        The folders, each with its `weights.json`.
+    """
+    from models.registry import BACKENDS
+    from models.weights import RECORD, folder_name, record_of
+
+    made = []
+    for part, backends in BACKENDS.items():
+        expert = getattr(config, part)
+        default = backends[expert.backend].weights
+        if default is None:
+            continue
+        place = expert.weights or default
+        target = folder / folder_name(place)
+        if target not in made:
+            save(part, expert.backend, target, size)
+            record = record_of(place, expert.revision or "0" * 40, target)
+            (target / RECORD).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            made.append(target)
+    return made
