@@ -33,7 +33,8 @@ def list_backends(preset: str | None, config_file: Path | None, settings: Sequen
                 own = chosen[part].weights
                 licence = backend.licence if own in (None, backend.weights) else "see its model card"
                 table.add_row(part, name, own or backend.weights or "none needed", licence)
-    Console(soft_wrap=True).print(table)
+    # As wide as its texts: folded, no line could be searched for.
+    Console(soft_wrap=True, width=240).print(table)
 
 
 def pull_weights(
