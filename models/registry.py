@@ -13,6 +13,9 @@ from models.captions.blip import load_blip
 from models.captions.chat import load_chat
 from models.captions.detector import detector_labels
 from models.captions.florence2 import load_florence2
+from models.depth.depth_anything import load_depth_anything
+from models.depth.depth_pro import load_depth_pro
+from models.depth.zoedepth import load_zoedepth
 from models.ground import segmenter
 from models.handler import Expert, SceneModelHandler
 from models.masks import keep, sam
@@ -74,7 +77,16 @@ BACKENDS: dict[str, dict[str, Backend]] = {
         "sam2": Backend(sam.load_sam2, "facebook/sam2.1-hiera-small", "Apache-2.0"),
         "sam_hq": Backend(sam.load_sam_hq, "syscv-community/sam-hq-vit-base", "Apache-2.0"),
     },
-    "depth": {"sensor": Backend(given.sensor_depth)},
+    "depth": {
+        "sensor": Backend(given.sensor_depth),
+        "zoedepth": Backend(load_zoedepth, weights="Intel/zoedepth-nyu-kitti", licence="MIT"),
+        "depth_anything": Backend(
+            load_depth_anything,
+            weights="depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf",
+            licence="Apache-2.0 (Small; Base and Large: CC-BY-NC-4.0)",
+        ),
+        "depth_pro": Backend(load_depth_pro, weights="apple/DepthPro-hf", licence="Apple's own, see model card"),
+    },
     "ground": {
         "none": Backend(given.no_ground),
         "manifest": Backend(given.manifest_ground),

@@ -1,0 +1,1 @@
+"""Monocular depth models: metres for every pixel of a single picture."""
