@@ -23,7 +23,9 @@ _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 Output = Annotated[str, typer.Option(help="Folder for the results, local or gs://.")]
 Preset = Annotated[str | None, typer.Option(help="A packaged configuration: sample, …; a wrong name prints all.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with settings, laid over the preset.")]
+ConfigFile = Annotated[
+    str | None, typer.Option("--config", help="YAML file with settings, local or gs://, laid over the preset.")
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, e.g. qa.per_image=50; laid over all else. Repeatable.")
 ]
@@ -65,6 +67,12 @@ Resume = Annotated[bool, typer.Option("--resume", help="Do only what the output 
 Slices = Annotated[int | None, typer.Option(min=1, help="Cut the run into this many parts that commit alone.")]
 Slice = Annotated[int | None, typer.Option(min=0, help="Run only this part of --slices.")]
 SliceRows = Annotated[int, typer.Option(min=1, help="Rows in a part, where a local run is cut by itself.")]
+Wait = Annotated[
+    bool | None,
+    typer.Option(
+        "--wait/--no-wait", help="Wait for a remote runner's job, or submit it and return.", show_default="wait"
+    ),
+]
 SharedFilesystem = Annotated[
     bool,
     typer.Option("--shared-filesystem", help="On a cluster: all workers see the local paths of this command."),
@@ -118,6 +126,7 @@ def generate(
     slices: Slices = None,
     slice: Slice = None,
     slice_rows: SliceRows = 2_000,
+    wait: Wait = None,
     shared_filesystem: SharedFilesystem = False,
     stall_after: StallAfter = 600.0,
     cancel_stalled: CancelStalled = False,
@@ -149,6 +158,7 @@ def perceive(
     slices: Slices = None,
     slice: Slice = None,
     slice_rows: SliceRows = 2_000,
+    wait: Wait = None,
     shared_filesystem: SharedFilesystem = False,
     stall_after: StallAfter = 600.0,
     cancel_stalled: CancelStalled = False,
@@ -178,6 +188,7 @@ def synthesize(
     slices: Slices = None,
     slice: Slice = None,
     slice_rows: SliceRows = 2_000,
+    wait: Wait = None,
     shared_filesystem: SharedFilesystem = False,
     stall_after: StallAfter = 600.0,
     cancel_stalled: CancelStalled = False,

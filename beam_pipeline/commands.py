@@ -15,8 +15,8 @@ from rich.table import Table
 from beam_pipeline import exit_codes
 from beam_pipeline.configuration import load_config
 from beam_pipeline.preflight import check_cluster
-from beam_pipeline.run import Job, Request, check_output_place, execute, prepare, stage_names
-from beam_pipeline.runner import beam_options, is_local
+from beam_pipeline.run import Job, Request, check_output_place, execute, prepare, stage_names, submit
+from beam_pipeline.runner import beam_options, is_local, writes_template
 from models.registry import BACKENDS
 from schemas.errors import UserError
 from schemas.run import RunRecord
@@ -24,13 +24,13 @@ from schemas.run import RunRecord
 log = logging.getLogger(__name__)
 
 
-def run_command(command: Any, flags: Mapping[str, Any], beam_arguments: Sequence[str], options: set[str]) -> int:
+def run_command(command: Any, flags: Mapping[str, Any], arguments: Sequence[str], options: set[str]) -> int:
     """Run `generate`, `perceive` or `synthesize`.
 
     Args:
         command: which.
         flags: values by parameter name, None where a flag was not given.
-        beam_arguments: what was not ours.
+        arguments: what was not ours.
         options: the names of our options.
 
     Returns:
@@ -46,7 +46,7 @@ def run_command(command: Any, flags: Mapping[str, Any], beam_arguments: Sequence
         raise UserError("--overwrite would remove the other slices; start the run over without --slice")
     if flags["slice"] is not None and flags["slices"] is None:
         raise UserError("--slice needs --slices, the number of parts it is one of")
-    beam_settings = beam_options(beam_arguments, options)
+    beam_settings = beam_options(arguments, options)
     job = prepare(
         Request(
             command=command,
@@ -61,6 +61,7 @@ def run_command(command: Any, flags: Mapping[str, Any], beam_arguments: Sequence
             slice_rows=flags["slice_rows"],
             stall_after=flags["stall_after"],
             cancel_stalled=flags["cancel_stalled"],
+            wait=flags["wait"] is not False and not writes_template(beam_settings),
         )
     )
     if flags["dry_run"]:
@@ -72,6 +73,9 @@ def run_command(command: Any, flags: Mapping[str, Any], beam_arguments: Sequence
     else:
         check_cluster(beam_settings, _places(job.request), shared_filesystem=flags["shared_filesystem"])
     try:
+        if not job.request.wait:
+            _print_submitted(submit(job), job.request.output, out)
+            return exit_codes.OK
         record = execute(job, err)
     except UserError:
         raise
@@ -96,7 +100,10 @@ def run_command(command: Any, flags: Mapping[str, Any], beam_arguments: Sequence
     return exit_codes.OK
 
 
-_FLAGS = {
+# Which setting each flag sets.
+FLAGS: dict[str, tuple[str, ...]] = {
+    "columns": ("input", "columns"),
+    "allow_private_hosts": ("fetch", "allow_private_hosts"),
     "seed": ("seed",),
     "num_shards": ("output", "num_shards"),
     "store_images": ("output", "store_images"),
@@ -127,14 +134,15 @@ def _places(request: Request) -> dict[str, str]:
 
 def _tree(flags: Mapping[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
-    for flag, path in _FLAGS.items():
-        if flags.get(flag) not in (None, []):
-            _place(tree, path, flags[flag])
-    if flags.get("columns"):
-        _place(tree, ("input", "columns"), _pairs(flags["columns"]))
-    if flags.get("allow_private_hosts"):
-        hosts = [host.strip() for host in flags["allow_private_hosts"].split(",") if host.strip()]
-        _place(tree, ("fetch", "allow_private_hosts"), hosts)
+    for flag, path in FLAGS.items():
+        value = flags.get(flag)
+        if value in (None, [], ""):
+            continue
+        if flag == "columns":
+            value = _pairs(value)
+        if flag == "allow_private_hosts":
+            value = [host.strip() for host in value.split(",") if host.strip()]
+        _place(tree, path, value)
     return tree
 
 
@@ -165,6 +173,12 @@ def _print_plan(job: Job, out: Console) -> None:
         "nothing was touched",
     ]
     out.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
+
+
+def _print_submitted(jobs: Sequence[str], output: str, out: Console) -> None:
+    for name in jobs:
+        out.print(f"submitted {name}", highlight=False, soft_wrap=True, markup=False)
+    out.print(f"{output}/run.json comes with the last step", highlight=False, soft_wrap=True, markup=False)
 
 
 def _print_run(record: RunRecord, output: str, out: Console) -> None:

@@ -23,23 +23,24 @@ def presets() -> list[str]:
     return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
-def load_config(preset: str | None, file: Path | None, flags: Tree, settings: Iterable[str]) -> JobConfig:
+def load_config(preset: str | None, file: str | Path | None, flags: Tree, settings: Iterable[str]) -> JobConfig:
     """Merge, later over earlier: defaults, the preset, the file, the flags, `--set` settings.
 
     Args:
         preset: a name of `presets()`.
-        file: a YAML file with (part of) the tree.
+        file: a YAML file with (part of) the tree, local or gs://.
         flags: (part of) the tree from command-line flags.
         settings: `path.to.field=value` texts, the value in YAML.
 
     Raises:
         UserError: naming the preset, file or field, and what would be right.
     """
-    tree: Tree = {}
+    # From the defaults up, so that a part of a section can be set without naming the rest.
+    tree: Tree = JobConfig().model_dump()
     if preset is not None:
         tree = merged(tree, _preset(preset))
     if file is not None:
-        tree = merged(tree, _file(file))
+        tree = merged(tree, _file(str(file)))
     tree = merged(tree, flags)
     for setting in settings:
         tree = merged(tree, _setting(setting))
@@ -65,13 +66,22 @@ def _preset(name: str) -> Tree:
     return _tree(yaml.safe_load(text), f"preset {name}")
 
 
-def _file(path: Path) -> Tree:
+def _file(path: str) -> Tree:
     try:
-        return _tree(yaml.safe_load(path.read_text(encoding="utf-8")), f"--config: {path}")
+        return _tree(yaml.safe_load(_read(path)), f"--config: {path}")
     except OSError as error:
-        raise UserError(f"--config: {path}: {error.strerror}") from error
+        raise UserError(f"--config: {path}: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"--config: {path} is not YAML ({' '.join(str(error).split())})") from error
+
+
+def _read(path: str) -> str:
+    if "://" not in path:
+        return Path(path).read_text(encoding="utf-8")
+    from apache_beam.io.filesystems import FileSystems
+
+    with FileSystems.open(path) as handle:
+        return handle.read().decode("utf-8")
 
 
 def _tree(value: Any, where: str) -> Tree:

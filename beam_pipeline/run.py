@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import os
 import platform
@@ -14,13 +15,14 @@ from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions, SetupOptions
+from apache_beam.options.pipeline_options import DebugOptions, GoogleCloudOptions, PipelineOptions, SetupOptions
+from apache_beam.runners.runner import PipelineResult
 from rich.console import Console
 
 from beam_pipeline.commit import now
 from beam_pipeline.pipeline import Command, SliceJob, build
 from beam_pipeline.progress import watch
-from beam_pipeline.runner import is_local, make_runner
+from beam_pipeline.runner import check_dataflow, check_detachable, is_local, make_runner
 from beam_pipeline.watchdog import watch_stall
 from models.registry import check_experts
 from schemas.arrow import SCENES, scenes_schema
@@ -64,6 +66,7 @@ class Request:
     slice_rows: int = 2_000
     stall_after: float = 600.0
     cancel_stalled: bool = False
+    wait: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,11 @@ def prepare(request: Request) -> Job:
     """
     config = request.config
     make_runner(request.beam_arguments)
+    # Buckets are looked at before there is a pipeline that would tell Beam who asks.
+    FileSystems.set_options(request.beam_arguments)
+    check_dataflow(request.beam_arguments, config, input=request.input, output=request.output)
+    if not request.wait:
+        check_detachable(request.beam_arguments)
     SynthesizeQA(config.qa)
     source: Manifest | ScenesTable
     if request.command == "synthesize":
@@ -150,19 +158,50 @@ def execute(job: Job, console: Console) -> RunRecord | None:
         Exception: whatever made a pipeline fail.
     """
     output = job.request.output
-    _check_writable(output)
-    if job.request.overwrite or _nothing_to_keep(job):
-        clear_output(output)
+    _make_ready(job)
     local = is_local(job.request.beam_arguments)
     rows = math.ceil(job.source.num_rows * len(job.todo) / job.plan.num_slices)
     with watch(rows, console) if local else contextlib.nullcontext():
         for index in job.todo:
-            _run_slice(job.slice(index, now()), job.request, console)
+            _wait(_start_slice(job.slice(index, now()), job.request.beam_arguments), job.request, console)
     record = open_run(output).record
     if record is not None and "://" not in output:
         # Only now: while slices are missing, another command may have files there that it is writing.
         shutil.rmtree(Layout(output, 1).temporary, ignore_errors=True)
     return record
+
+
+def submit(job: Job) -> list[str]:
+    """Hand the slices that are left to a remote runner, each as a job of its own, and do not wait for them.
+
+    The last step of the job that ends last writes `run.json`.
+
+    Returns:
+        What the runner calls each job; where a template was written, the place of the template.
+
+    Raises:
+        UserError: the output cannot be written, or a template was asked for more than one slice.
+    """
+    options = job.request.beam_arguments
+    template = options.view_as(GoogleCloudOptions).template_location
+    if template and len(job.todo) > 1:
+        raise UserError(
+            f"--slices: a template holds one job, and {len(job.todo)} slices are to do; name one by --slice"
+        )
+    _make_ready(job)
+    started = [_start_slice(job.slice(index, now()), options) for index in job.todo]
+    return [template or _job_id(result) for result in started]
+
+
+def _job_id(result: PipelineResult) -> str:
+    # Beam's portable runners have the id, but no public name for it.
+    return str(result.job_id() if hasattr(result, "job_id") else result._job_id)
+
+
+def _make_ready(job: Job) -> None:
+    _check_writable(job.request.output)
+    if job.request.overwrite or _nothing_to_keep(job):
+        clear_output(job.request.output)
 
 
 def _nothing_to_keep(job: Job) -> bool:
@@ -171,15 +210,26 @@ def _nothing_to_keep(job: Job) -> bool:
     return job.request.resume and alone and job.finished.record is None and not job.finished.slices
 
 
-def _run_slice(job: SliceJob, request: Request, console: Console) -> None:
-    options = request.beam_arguments
+def _start_slice(job: SliceJob, options: PipelineOptions) -> PipelineResult:
+    # A runner writes into its options (Dataflow: the names of the job and of its staging folder).
+    options = copy.deepcopy(options)
+    cloud = options.view_as(GoogleCloudOptions)
+    if cloud.job_name and job.layout.num_slices > 1:
+        cloud.job_name = f"{cloud.job_name}-{job.layout.slice_index}"
     # Everything is importable, so there is no session to ship; shipping one would pickle the caller's.
     options.view_as(SetupOptions).save_main_session = False
     # The run's record names the packages; Beam would run pip to list them all, which an environment may lack.
     options.view_as(DebugOptions).add_experiment("disable_logging_submission_environment")
-    pipeline = beam.Pipeline(runner=make_runner(options), options=options)
+    try:
+        pipeline = beam.Pipeline(runner=make_runner(options), options=options)
+    except ValueError as error:
+        raise UserError(f"Beam's options: {error}") from error
     build(pipeline, job)
-    result = pipeline.run()
+    return pipeline.run()
+
+
+def _wait(result: PipelineResult, request: Request, console: Console) -> None:
+    options = request.beam_arguments
     patience = 0.0 if is_local(options) else request.stall_after
     with watch_stall(result, options, request.output, patience, console, cancel=request.cancel_stalled):
         result.wait_until_finish()

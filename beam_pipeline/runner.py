@@ -8,10 +8,19 @@ import io
 from argparse import ArgumentParser
 from collections.abc import Iterable, Sequence
 
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    DebugOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    PortableOptions,
+    SetupOptions,
+    StandardOptions,
+    WorkerOptions,
+)
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner
 
+from schemas.config import JobConfig
 from schemas.errors import UserError
 
 LOCAL = ("FnApiRunner", "DirectRunner", "BundleBasedDirectRunner")
@@ -58,10 +67,91 @@ def _refuse_unknown(unknown: Sequence[str], parser: ArgumentParser, ours: Iterab
     # A cluster's job service has options of its own, which only it can check.
 
 
+def _name(options: PipelineOptions) -> str | None:
+    name = options.view_as(StandardOptions).runner
+    return name.rpartition(".")[2] if name else None
+
+
 def is_local(options: PipelineOptions) -> bool:
     """Whether the job runs in this process or its children."""
-    runner = options.view_as(StandardOptions).runner
-    return runner is None or runner.rpartition(".")[2] in LOCAL
+    return _name(options) in (None, *LOCAL)
+
+
+def writes_template(options: PipelineOptions) -> bool:
+    """Whether the job is written down for Dataflow to start, as in the launcher of a Flex Template."""
+    return options.view_as(GoogleCloudOptions).template_location is not None
+
+
+def check_detachable(options: PipelineOptions) -> None:
+    """Whether a job goes on after the command that submitted it has ended.
+
+    Raises:
+        UserError: it would not; something that it needs lives in this process or its children.
+    """
+    portable = options.view_as(PortableOptions)
+    own_server = _name(options) != "PortableRunner" or portable.job_endpoint in (None, "embed")
+    if _name(options) != "DataflowRunner" and own_server:
+        raise UserError(
+            f"--no-wait: what {_name(options) or 'the local runner'} runs on would end with this command; leave it "
+            "out, or submit to a job server that stays, by --runner=PortableRunner --job_endpoint=HOST:PORT"
+        )
+    if portable.environment_type == "LOOPBACK":
+        raise UserError("--no-wait: the workers of --environment_type=LOOPBACK would end with this command")
+
+
+def check_dataflow(options: PipelineOptions, config: JobConfig, *, input: str, output: str) -> None:
+    """Whether Dataflow can run the job, as far as the options tell. Other runners are not asked.
+
+    Raises:
+        UserError: something that it lacks, or two things that it does not take together.
+    """
+    if _name(options) != "DataflowRunner":
+        return
+    cloud, worker = options.view_as(GoogleCloudOptions), options.view_as(WorkerOptions)
+    for flag, place in (("--input", input), ("--output", output)):
+        if not place.startswith("gs://"):
+            raise UserError(f"{flag}: {place} is not in a bucket; Dataflow's workers read and write gs:// alone")
+    for flag, value in (("--project", cloud.project), ("--temp_location", cloud.temp_location)):
+        if not value:
+            raise UserError(f"{flag}: missing; --runner=DataflowRunner needs it")
+    setup = options.view_as(SetupOptions)
+    if not (worker.sdk_container_image or setup.setup_file or setup.prebuild_sdk_container_engine):
+        raise UserError(
+            "--sdk_container_image: missing; Dataflow's workers need this project: name the image that "
+            "`make image` built"
+        )
+    hinted = _hinted(options, config)
+    if hinted and _asks_for_accelerator(options):
+        raise UserError(
+            f"worker_accelerator: {hinted} asks for right fitting, which Dataflow does not take together with the "
+            "service option worker_accelerator; leave one of them out"
+        )
+    if hinted and cloud.flexrs_goal == "COST_OPTIMIZED":
+        raise UserError(
+            f"--flexrs_goal: {hinted} asks for right fitting, which Dataflow does not take together with FlexRS; "
+            "leave one of them out"
+        )
+
+
+def _hinted(options: PipelineOptions, config: JobConfig) -> str | None:
+    """Which setting asks for a stage's own resources."""
+    if options.view_as(StandardOptions).resource_hints:
+        return "--resource_hints"
+    if config.models.resource_hints:
+        return "models.resource_hints"
+    for part in type(config).model_fields:
+        if getattr(getattr(config, part), "resource_hints", None):
+            return f"{part}.resource_hints"
+    return None
+
+
+def _asks_for_accelerator(options: PipelineOptions) -> bool:
+    # It was an experiment before it became a service option, and Dataflow still takes it as one.
+    asked = [
+        *(options.view_as(GoogleCloudOptions).dataflow_service_options or ()),
+        *(options.view_as(DebugOptions).experiments or ()),
+    ]
+    return any(text.partition("=")[0].strip() == "worker_accelerator" for text in asked)
 
 
 def make_runner(options: PipelineOptions) -> PipelineRunner | str | None:
@@ -73,7 +163,6 @@ def make_runner(options: PipelineOptions) -> PipelineRunner | str | None:
     Raises:
         UserError: a runner that is known to lose data.
     """
-    name = options.view_as(StandardOptions).runner
-    if name and name.rpartition(".")[2] == "DaskRunner":
+    if _name(options) == "DaskRunner":
         raise UserError("--runner: DaskRunner loses elements and mixes outputs; use FlinkRunner, or run locally")
-    return FnApiRunner() if is_local(options) else name
+    return FnApiRunner() if is_local(options) else options.view_as(StandardOptions).runner
