@@ -7,7 +7,10 @@ BIN := $(VENV)/bin
 # Compiled modules are kept, so that only the first start is slow.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-all demo test lint format bench flink-up flink-demo flink-down lock clean
+IMAGE ?= spatialvlm:latest
+IMAGE_ARGS ?=
+
+.PHONY: help setup setup-all demo test lint format bench flink-up flink-demo flink-down image lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +52,9 @@ flink-demo: demo ## the demo's job on that cluster, into flink-output/, and whet
 
 flink-down: ## end that cluster
 	$(PYTHON) deploy/flink/cluster.py down
+
+image: ## the image for Dataflow, Flink and Flex Templates; IMAGE=name:tag, IMAGE_ARGS=--build-arg …
+	docker build --file deploy/docker/Dockerfile --tag "$(IMAGE)" $(IMAGE_ARGS) .
 
 lock: ## write constraints.txt and deploy/tensorflow.txt anew from the newest versions that setup.py allows
 	@deploy/setup.sh "$(VENV)" "$(PYTHON)" lock

