@@ -73,7 +73,7 @@ setup(
         ]
     ),
     package_data={
-        "beam_pipeline": ["presets/*.yaml"],
+        "beam_pipeline": ["presets/*.yaml", "element_bytes.json"],
         "models.scene_filter": ["labels.yaml"],
         "transforms.qa": ["templates/*"],
         "report": ["templates/*", "assets/*"],

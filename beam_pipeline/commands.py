@@ -13,10 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from beam_pipeline import exit_codes
+from beam_pipeline.commit import now
 from beam_pipeline.configuration import load_config
 from beam_pipeline.preflight import check_cluster
 from beam_pipeline.run import Job, Request, check_output_place, execute, prepare, stage_names, submit
 from beam_pipeline.runner import beam_options, is_local, writes_template
+from beam_pipeline.shuffles import measured, shuffles_of
 from models.registry import BACKENDS
 from schemas.errors import UserError
 from schemas.run import RunRecord
@@ -67,6 +69,8 @@ def run_command(command: Any, flags: Mapping[str, Any], arguments: Sequence[str]
     if flags["dry_run"]:
         check_output_place(job.request.output)
         _print_plan(job, out)
+        _print_shuffles(job, out)
+        out.print("nothing was touched", highlight=False)
         return exit_codes.OK
     if not job.todo:
         err.print(f"{job.request.output}: nothing to do, all of it is there", highlight=False)
@@ -170,7 +174,20 @@ def _print_plan(job: Job, out: Console) -> None:
         f"tables: {', '.join(plan.tables)}, in {job.request.config.output.num_shards} files each",
         f"output: {job.request.output}",
         f"slices: {len(job.todo)} of {plan.num_slices} to do",
-        "nothing was touched",
+    ]
+    out.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
+
+
+def _print_shuffles(job: Job, out: Console) -> None:
+    sizes = measured()
+    places = [place.where for place in shuffles_of(job.slice(0, now())) if place.where in sizes.bytes]
+    width = max(len(where) for where in places)
+    total = sum(sizes.bytes[where] for where in places)
+    lines = [
+        "encoded and moved between steps, bytes for each row:",
+        *(f"  {where:<{width}}  {sizes.bytes[where]:>9,}" for where in places),
+        f"  {'together':<{width}}  {total:>9,}; {total * job.plan.input_rows / 1e9:,.3g} GB for all rows",
+        f"  (as measured on {sizes.on}; your pictures have other sizes)",
     ]
     out.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
 
