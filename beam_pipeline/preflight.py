@@ -56,8 +56,9 @@ def check_cluster(options: PipelineOptions, places: Mapping[str, str], *, shared
                     "bucket (gs://…), or say --shared-filesystem if all of them see the same path"
                 )
     portable = options.view_as(PortableOptions)
-    if portable.job_endpoint and portable.job_endpoint != "embed":
-        _check_answers(portable.job_endpoint, "--job_endpoint", "start the job server, or name the one that runs")
+    endpoint = portable.job_endpoint if portable.job_endpoint != "embed" else None
+    if endpoint:
+        _check_answers(endpoint, "--job_endpoint", "start the job server, or name the one that runs")
     master = flink_master(options)
     if master:
         _check_flink(master)
@@ -67,7 +68,8 @@ def check_cluster(options: PipelineOptions, places: Mapping[str, str], *, shared
         # Beam looks for JSON in the one before it looks at the other.
         portable.environment_config = portable.environment_config or ""
         pool = ExternalEnvironment.from_options(portable).url
-        if _is_here(pool) and master and not _is_here(master.partition("://")[2]):
+        runs_at = master.partition("://")[2] if master else endpoint
+        if _is_here(pool) and runs_at and not _is_here(runs_at):
             return  # The pool stands beside each task manager, not beside this command.
         _check_answers(
             pool,

@@ -133,6 +133,14 @@ def test_a_pool_beside_the_task_managers_of_another_machine_cannot_be_asked(
     check_cluster(options(*arguments, f"--environment_config=localhost:{free_port()}"), {}, shared_filesystem=True)
 
 
+def test_nor_one_beside_the_workers_of_a_job_server_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("beam_pipeline.preflight._check_answers", lambda address, *_: asked.append(address))
+    arguments = ("--runner=PortableRunner", "--environment_type=EXTERNAL", "--environment_config=localhost:50000")
+    check_cluster(options(*arguments, "--job_endpoint=job-server:8099"), {}, shared_filesystem=True)
+    assert asked == ["job-server:8099"]
+
+
 @pytest.fixture
 def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A worker pool whose workers run the `python` of the folder that the parameter makes."""
