@@ -38,7 +38,7 @@ format: setup-all ## let ruff lay out the code
 	$(BIN)/ruff format .
 
 bench: setup-all ## every benchmark that needs no GPU
-	@for name in accuracy lifting qa_synthesis overhead fetching report_size; do \
+	@for name in accuracy lifting qa_synthesis overhead fetching report_size shuffle; do \
 		echo "== benchmarks/$$name.py"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 flink-up: ## a Flink session cluster on this machine: two task managers, job server, worker pool

@@ -57,7 +57,9 @@ def test_what_is_told_is_what_is_measured(tmp_path: Path) -> None:
     for place, elements, total in found:
         if place.kind != "side input" and elements >= record.rows.kept:
             each = total / rows_at(place, elements, record)
-            assert told[place.where] == pytest.approx(each, rel=0.05, abs=60), place.where
+            assert told[place.where] == pytest.approx(each, rel=0.1, abs=60), (
+                f"{place.where}: run python -m benchmarks.shuffle --write"
+            )
 
 
 def test_the_plan_tells_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
