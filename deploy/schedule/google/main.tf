@@ -86,17 +86,23 @@ resource "google_artifact_registry_repository_iam_member" "worker" {
   member     = google_service_account.worker.member
 }
 
-# The workflow: it starts jobs as the worker, looks at them, and starts the check.
+# The workflow and its schedule: they start jobs as the worker, look at them, and start the check. A single workflow has
+# no rights of its own in Terraform, so the right to invoke is the project's.
 resource "google_service_account" "scheduler" {
   account_id   = "spatialvlm-scheduler"
   display_name = "spatialvlm: schedule and workflow"
 }
 
 resource "google_project_iam_member" "scheduler" {
-  for_each = toset(["roles/dataflow.developer", "roles/logging.logWriter", "roles/run.viewer"])
-  project  = var.project
-  role     = each.value
-  member   = google_service_account.scheduler.member
+  for_each = toset([
+    "roles/dataflow.developer",
+    "roles/logging.logWriter",
+    "roles/run.viewer",
+    "roles/workflows.invoker",
+  ])
+  project = var.project
+  role    = each.value
+  member  = google_service_account.scheduler.member
 }
 
 resource "google_service_account_iam_member" "scheduler_acts_as_worker" {
@@ -116,13 +122,6 @@ resource "google_cloud_run_v2_job_iam_member" "scheduler" {
   location = var.region
   role     = "roles/run.jobsExecutorWithOverrides"
   member   = google_service_account.scheduler.member
-}
-
-resource "google_workflows_workflow_iam_member" "scheduler" {
-  workflow_id = google_workflows_workflow.daily.name
-  region      = var.region
-  role        = "roles/workflows.invoker"
-  member      = google_service_account.scheduler.member
 }
 
 resource "google_cloud_run_v2_job" "check" {
