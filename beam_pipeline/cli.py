@@ -62,6 +62,14 @@ MaxFailed = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove what the output folder holds of earlier runs.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Do only what the output folder does not hold yet.")]
+RetryFailed = Annotated[
+    str | None,
+    typer.Option(
+        "--retry-failed",
+        metavar="[=REASON,…]",
+        help="Work again on rows that failed for these reasons, else on those whose failure may pass; resumes, too.",
+    ),
+]
 Slices = Annotated[int | None, typer.Option(min=1, help="Cut the run into this many parts that commit alone.")]
 Slice = Annotated[int | None, typer.Option(min=0, help="Run only this part of --slices.")]
 SliceRows = Annotated[int, typer.Option(min=1, help="Rows in a part, where a local run is cut by itself.")]
@@ -115,6 +123,7 @@ def generate(
     max_failed: MaxFailed = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
+    retry_failed: RetryFailed = None,
     slices: Slices = None,
     slice: Slice = None,
     slice_rows: SliceRows = 2_000,
@@ -146,6 +155,7 @@ def perceive(
     max_failed: MaxFailed = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
+    retry_failed: RetryFailed = None,
     slices: Slices = None,
     slice: Slice = None,
     slice_rows: SliceRows = 2_000,
@@ -175,6 +185,7 @@ def synthesize(
     max_failed: MaxFailed = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
+    retry_failed: RetryFailed = None,
     slices: Slices = None,
     slice: Slice = None,
     slice_rows: SliceRows = 2_000,
@@ -276,7 +287,7 @@ def _log(verbose: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Every mistake of the user's is one line and code 2."""
     try:
-        code: Any = app(args=arguments, standalone_mode=False)
+        code: Any = app(args=_with_values(arguments), standalone_mode=False)
     except UserError as error:
         return _complain(str(error))
     except typer.TyperException as error:
@@ -286,6 +297,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         typer.echo("spatialvlm: stopped", err=True)
         return exit_codes.ERROR
     return code if isinstance(code, int) else exit_codes.OK
+
+
+def _with_values(arguments: Sequence[str] | None) -> list[str]:
+    # The parser has no options whose value may be left out.
+    given = sys.argv[1:] if arguments is None else arguments
+    return [f"{argument}=transient" if argument == "--retry-failed" else argument for argument in given]
 
 
 def _complain(message: str) -> int:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from beam_pipeline import exit_codes
 from beam_pipeline.configuration import load_config
+from beam_pipeline.edit import parse_reasons
 from beam_pipeline.preflight import check_cluster
 from beam_pipeline.run import Job, Request, check_output_place, execute, prepare, stage_names
 from beam_pipeline.runner import beam_options, is_local
@@ -44,6 +45,9 @@ def run_command(command: Any, flags: Mapping[str, Any], beam_arguments: Sequence
         raise UserError("--overwrite and --resume ask for opposite things; give one")
     if flags["overwrite"] and flags["slice"] is not None:
         raise UserError("--overwrite would remove the other slices; start the run over without --slice")
+    retry = flags["retry_failed"]
+    if retry is not None and (flags["overwrite"] or flags["slice"] is not None):
+        raise UserError("--retry-failed works on a run as it is: leave out --overwrite and --slice")
     if flags["slice"] is not None and flags["slices"] is None:
         raise UserError("--slice needs --slices, the number of parts it is one of")
     beam_settings = beam_options(beam_arguments, options)
@@ -55,7 +59,9 @@ def run_command(command: Any, flags: Mapping[str, Any], beam_arguments: Sequence
             config=load_config(flags["preset"], flags["config"], _tree(flags), flags["set"] or ()),
             beam_arguments=beam_settings,
             overwrite=flags["overwrite"],
-            resume=flags["resume"],
+            resume=flags["resume"] or retry is not None,
+            retry=retry is not None,
+            retry_reasons=parse_reasons(retry or ""),
             num_slices=flags["slices"],
             only_slice=flags["slice"],
             slice_rows=flags["slice_rows"],
@@ -67,7 +73,7 @@ def run_command(command: Any, flags: Mapping[str, Any], beam_arguments: Sequence
         check_output_place(job.request.output)
         _print_plan(job, out)
         return exit_codes.OK
-    if not job.todo:
+    if not job.todo and not job.request.retry:
         err.print(f"{job.request.output}: nothing to do, all of it is there", highlight=False)
     else:
         check_cluster(beam_settings, _places(job.request), shared_filesystem=flags["shared_filesystem"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import apache_beam as beam
 import pyarrow as pa
 
-from beam_pipeline.commit import CommitRun
+from beam_pipeline.commit import CommitRun, StageUpdate
 from schemas.config import JobConfig
 from schemas.layout import Layout
 from schemas.run import RunPlan
@@ -23,8 +24,20 @@ Command = Literal["generate", "perceive", "synthesize"]
 
 
 @dataclass(frozen=True, slots=True)
+class Update:
+    """A change of a finished slice.
+
+    `redo` are the ids whose rows are read and worked on again. `files` are those that hold rows of these ids:
+    table → shard → path; they are written anew, the other rows in them as they are.
+    """
+
+    redo: frozenset[str]
+    files: Mapping[str, Mapping[int, str]]
+
+
+@dataclass(frozen=True, slots=True)
 class SliceJob:
-    """One slice of a run, ready to be built into a pipeline."""
+    """One slice of a run, ready to be built into a pipeline: to be made, or to be changed."""
 
     command: Command
     config: JobConfig
@@ -33,6 +46,7 @@ class SliceJob:
     plan: RunPlan
     layout: Layout
     started_at: str
+    update: Update | None = None
 
     @property
     def part(self) -> tuple[int, int]:
@@ -42,15 +56,16 @@ class SliceJob:
 
 def build(pipeline: beam.Pipeline, job: SliceJob) -> None:
     """Put the whole job into a pipeline: read, perceive, synthesize, write, commit."""
-    config, output = job.config, job.config.output
+    config, output, update = job.config, job.config.output, job.update
+    only = update.redo if update else None
     ledgers, files = [], []
 
     if isinstance(job.source, Manifest):
-        rows, bad_rows, rows_read = pipeline | ReadManifest(job.source, config.input, part=job.part)
+        rows, bad_rows, rows_read = pipeline | ReadManifest(job.source, config.input, part=job.part, only=only)
         scenes, refused = rows | Perceive(config)
         ledgers += [bad_rows, refused]
     else:
-        scenes, rows_read = pipeline | ReadScenes(job.source, part=job.part, with_pictures=output.tfrecord)
+        scenes, rows_read = pipeline | ReadScenes(job.source, part=job.part, with_pictures=output.tfrecord, only=only)
 
     if job.command == "perceive":
         ledgers.append(scenes | "Keep" >> KeepScenes())
@@ -69,7 +84,14 @@ def build(pipeline: beam.Pipeline, job: SliceJob) -> None:
     }
     for name in job.plan.tables:
         elements, table = written_as[name]
-        files.append(elements | f"Write {name}" >> WriteTable(table, job.layout))
+        again = update.files[table.source] if update else None
+        write = WriteTable(table, job.layout, again=again, leaving=only or frozenset())
+        files.append(elements | f"Write {name}" >> write)
 
     written = files | "Files" >> beam.Flatten()
-    _ = pipeline | CommitRun(job.plan, job.layout, job.started_at, files=written, ledger=ledger, rows_read=rows_read)
+    if update:
+        _ = pipeline | StageUpdate(job.layout, files=written, ledger=ledger, rows_read=rows_read)
+    else:
+        _ = pipeline | CommitRun(
+            job.plan, job.layout, job.started_at, files=written, ledger=ledger, rows_read=rows_read
+        )

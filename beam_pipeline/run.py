@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -18,17 +18,21 @@ from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions, 
 from rich.console import Console
 
 from beam_pipeline.commit import now
-from beam_pipeline.pipeline import Command, SliceJob, build
+from beam_pipeline.edit import Edit, settled
+from beam_pipeline.lock import locked
+from beam_pipeline.pipeline import Command, SliceJob, Update, build
 from beam_pipeline.progress import watch
 from beam_pipeline.runner import is_local, make_runner
+from beam_pipeline.swap import finish_swap
 from beam_pipeline.watchdog import watch_stall
 from models.registry import check_experts
 from schemas.arrow import SCENES, scenes_schema
 from schemas.config import JobConfig
 from schemas.dataset import Run, open_run
 from schemas.errors import UserError
-from schemas.layout import REPORT_MARK, RUN_RECORD, TABLES, Layout
-from schemas.run import RunPlan, RunRecord
+from schemas.layout import CARD, REPORT_MARK, RUN_RECORD, SWAP, TABLES, Layout
+from schemas.reasons import Reason
+from schemas.run import RunPlan, RunRecord, SliceRecord
 from transforms.manifest import Manifest, open_manifest
 from transforms.perceive import stages
 from transforms.read_scenes import ScenesTable, open_scenes
@@ -46,11 +50,17 @@ PACKAGES = (
     "torch",
     "transformers",
 )
+# Commands with single slices that end together: the last of them sums up.
+_LONGEST_WAIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the command line asks for, not yet checked against the world."""
+    """What the command line asks for, not yet checked against the world.
+
+    `retry` is whether failed rows of a run are to be tried again, for `retry_reasons` or, where that is None, for
+    whatever may pass.
+    """
 
     command: Command
     input: str
@@ -59,6 +69,8 @@ class Request:
     beam_arguments: PipelineOptions
     overwrite: bool = False
     resume: bool = False
+    retry: bool = False
+    retry_reasons: frozenset[Reason] | None = None
     num_slices: int | None = None
     only_slice: int | None = None
     slice_rows: int = 2_000
@@ -76,8 +88,9 @@ class Job:
     todo: tuple[int, ...]
     finished: Run
 
-    def slice(self, index: int, started_at: str) -> SliceJob:
-        """One slice of this job."""
+    def slice(self, index: int, started_at: str, update: Update | None = None, staging: str = "") -> SliceJob:
+        """One slice of this job, or a change of it."""
+        num_shards, num_slices = self.request.config.output.num_shards, self.plan.num_slices
         carried = self.source.carried if isinstance(self.source, Manifest) else {}
         return SliceJob(
             command=self.request.command,
@@ -85,8 +98,9 @@ class Job:
             source=self.source,
             scenes_schema=scenes_schema(carried),
             plan=self.plan,
-            layout=Layout(self.request.output, self.request.config.output.num_shards, index, self.plan.num_slices),
+            layout=Layout(self.request.output, num_shards, index, num_slices, staging),
             started_at=started_at,
+            update=update,
         )
 
 
@@ -132,34 +146,76 @@ def prepare(request: Request) -> Job:
         raise UserError(
             f"--slice: {request.only_slice} is not one of the {plan.num_slices} slices, 0 to {plan.num_slices - 1}"
         )
+    return _with_what_is_left(Job(request, source, plan, (), Run(request.output, (), None)))
+
+
+def _with_what_is_left(job: Job) -> Job:
+    request, plan = job.request, job.plan
     finished = _check_output(request, plan)
     done = {record.slice_index for record in finished.slices}
     wanted = range(plan.num_slices) if request.only_slice is None else [request.only_slice]
     todo = () if finished.record else tuple(index for index in wanted if index not in done)
-    return Job(request, source, plan, todo, finished)
+    return replace(job, todo=todo, finished=finished)
 
 
 def execute(job: Job, console: Console) -> RunRecord | None:
-    """Run the slices that are left, one after another.
+    """Run the slices that are left, one after another; then try again what is to be tried again.
 
     Returns:
         The record of the run, or None when slices of it are still to be run elsewhere.
 
     Raises:
-        UserError: the output cannot be written.
+        UserError: the output cannot be written, or another command is writing there.
         Exception: whatever made a pipeline fail.
     """
-    output = job.request.output
+    output, only_slice = job.request.output, job.request.only_slice
     _check_writable(output)
-    if job.request.overwrite or _nothing_to_keep(job):
-        clear_output(output)
-    local = is_local(job.request.beam_arguments)
+    layout = Layout(output, 1, only_slice or 0, job.plan.num_slices)
+    with locked(output, None if only_slice is None else layout.slice_name):
+        if job.request.resume:
+            finish_swap(output)
+        # Seen again under the lock: another command may have ended since the request was checked.
+        job = _with_what_is_left(job)
+        if job.request.overwrite or _nothing_to_keep(job):
+            clear_output(output)
+        _run_slices(job, console)
+        if only_slice is None:
+            return _finish(job, console)
+    if not settled(open_run(output).parts):
+        return None
+    with locked(output, wait_s=_LONGEST_WAIT_S):
+        return _finish(job, console)
+
+
+def _run_slices(job: Job, console: Console) -> None:
     rows = math.ceil(job.source.num_rows * len(job.todo) / job.plan.num_slices)
-    with watch(rows, console) if local else contextlib.nullcontext():
+    with _watched(job, rows, console):
         for index in job.todo:
             _run_slice(job.slice(index, now()), job.request, console)
-    record = open_run(output).record
-    if record is not None and "://" not in output:
+
+
+def _watched(job: Job, rows: int, console: Console) -> contextlib.AbstractContextManager[None]:
+    return watch(rows, console) if is_local(job.request.beam_arguments) and rows else contextlib.nullcontext()
+
+
+def _finish(job: Job, console: Console) -> RunRecord:
+    """All slices are there: try again what is to be tried again, sum up."""
+    output = job.request.output
+
+    def run_update(part: SliceRecord, update: Update, staging: str) -> None:
+        _run_slice(job.slice(part.slice_index, now(), update, staging), job.request, console)
+
+    edit = Edit(open_run(output), run_update)
+    if job.request.retry:
+        found = [(part, edit.ids_of(part, job.request.retry_reasons)) for part in edit.parts.values()]
+        again = [(part, ids) for part, ids in found if ids]
+        rows = sum(len(ids) for _, ids in again)
+        console.print(f"{rows:,} failed rows are tried again" if rows else "no failed row to try again")
+        with _watched(job, rows, console):
+            for part, ids in again:
+                edit.redo(part, ids)
+    record = edit.commit()
+    if "://" not in output:
         # Only now: while slices are missing, another command may have files there that it is writing.
         shutil.rmtree(Layout(output, 1).temporary, ignore_errors=True)
     return record
@@ -283,7 +339,7 @@ def _check_writable(output: str) -> None:
 
 def clear_output(output: str) -> None:
     """Remove what earlier runs left in an output folder: the record first, so that no reader trusts the rest."""
-    names = [RUN_RECORD, "README.md", "slices", *TABLES]
+    names = [RUN_RECORD, SWAP, CARD, "slices", *TABLES]
     if FileSystems.exists(FileSystems.join(output, *REPORT_MARK)):
         names.append(REPORT_MARK[0])
     paths = [FileSystems.join(output, name) for name in names]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from schemas.reasons import RegionReason
+from schemas.reasons import Reason, RegionReason, Status
 from schemas.records import DroppedRegion, LedgerRow, RegionRow, SceneRow
 
 _ENCODED_FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -184,3 +184,17 @@ def ledger_table(rows: Iterable[LedgerRow]) -> pa.Table:
         ],
         schema=LEDGER,
     )
+
+
+def ledger_from_table(table: pa.Table | pa.RecordBatch) -> list[LedgerRow]:
+    """The rows of a table that `ledger_table` made."""
+    return [
+        LedgerRow(
+            **record
+            | {
+                "status": Status(record["status"]),
+                "reason": None if record["reason"] is None else Reason(record["reason"]),
+            }
+        )
+        for record in table.to_pylist()
+    ]

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from schemas.errors import UserError
 from schemas.layout import RUN_RECORD
-from schemas.run import Record, RunRecord, SliceRecord
+from schemas.run import Record, RunRecord, SliceRecord, only_slice
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -23,6 +23,11 @@ class Run:
     root: str
     slices: tuple[SliceRecord, ...]
     record: RunRecord | None
+
+    @property
+    def parts(self) -> tuple[SliceRecord, ...]:
+        """The finished slices, and the one that a run of one slice is."""
+        return self.slices or ((only_slice(self.record),) if self.record else ())
 
     def files(self, table: str) -> list[str]:
         """The full paths of a table's finished files, in order."""

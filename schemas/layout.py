@@ -6,6 +6,11 @@ import posixpath
 from dataclasses import dataclass
 
 RUN_RECORD = "run.json"
+CARD = "README.md"
+# What stands beside the new files of a slice that is being changed.
+UPDATE_RECORD = "update.json"
+# The list of renames that put a change in place; there only while that is going on, or was cut off.
+SWAP = "swap.json"
 # The file by which a folder is known to hold a report of a run.
 REPORT_MARK = ("report", "assets", "report.css")
 TABLES = ("scenes", "qa", "qa_tfrecord", "qa_llava", "qa_messages", "ledger")
@@ -13,12 +18,16 @@ TABLES = ("scenes", "qa", "qa_tfrecord", "qa_llava", "qa_messages", "ledger")
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The names of one slice of a run under `root`, local or gs://; a run of one slice has the plain names."""
+    """The names of one slice of a run under `root`, local or gs://; a run of one slice has the plain names.
+
+    With `staging`, files are written under a folder of that name beside the finished ones, to be renamed later.
+    """
 
     root: str
     num_shards: int
     slice_index: int = 0
     num_slices: int = 1
+    staging: str = ""
 
     @property
     def slice_name(self) -> str:
@@ -34,6 +43,11 @@ class Layout:
     def temporary(self) -> str:
         """Where files stand that are not finished."""
         return posixpath.join(self.root, "_unfinished")
+
+    @property
+    def destination(self) -> str:
+        """The folder that paths are relative to while files are written."""
+        return posixpath.join(self.temporary, self.staging) if self.staging else self.root
 
     def part(self, table: str, shard: int, extension: str) -> str:
         """The path of one file, relative to the root."""

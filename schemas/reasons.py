@@ -19,7 +19,7 @@ class Status(str, Enum):
 
 
 class Reason(str, Enum):
-    """Why a row was not kept. `status` and `permanent` follow from the reason alone."""
+    """Why a row was not kept. `status`, `permanent` and `transient` follow from the reason alone."""
 
     BAD_ROW = "bad_row"
     BAD_URL = "bad_url"
@@ -56,6 +56,11 @@ class Reason(str, Enum):
     def permanent(self) -> bool:
         """True when trying the same row again cannot end differently."""
         return self not in _TRANSIENT
+
+    @property
+    def transient(self) -> bool:
+        """True when the same row may end differently another time; what `--retry-failed` takes up by default."""
+        return self in _TRANSIENT
 
 
 _FILTERED = frozenset(

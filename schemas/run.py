@@ -91,6 +91,14 @@ class SliceRecord(Record):
     finished_at: str
 
 
+class StagedUpdate(Record):
+    """New files of a slice that is finished already, beside the old ones: what was read, how long it took."""
+
+    rows_read: int
+    seconds: dict[str, float]
+    files: tuple[FileEntry, ...]
+
+
 class RunRecord(RunPlan):
     """A finished run: the plan and the sums over its slices. `funnel` is rows left after each stage."""
 
@@ -140,6 +148,13 @@ def slice_record(
         started_at=started_at,
         finished_at=finished_at,
     )
+
+
+def only_slice(record: RunRecord) -> SliceRecord:
+    """The record of the slice that is the whole run."""
+    fields = {name: getattr(record, name) for name in SliceRecord.model_fields if hasattr(record, name)}
+    plan = RunPlan(**{name: getattr(record, name) for name in RunPlan.model_fields})
+    return SliceRecord(**fields, plan=plan, slice_index=0)
 
 
 def _rows_in(plan: RunPlan, books: Books, rows_read: int) -> list[int]:

@@ -119,18 +119,25 @@ class ReadManifest(beam.PTransform):
         manifest: an opened manifest, or where to find one.
         config: the columns' names and what is carried through.
         part: (index, count): read only the rows of this slice of the run.
+        only: read only rows with these ids.
 
     Raises:
         UserError: at construction, as `open_manifest`.
     """
 
     def __init__(
-        self, manifest: Manifest | str, config: InputConfig | None = None, *, part: tuple[int, int] = (0, 1)
+        self,
+        manifest: Manifest | str,
+        config: InputConfig | None = None,
+        *,
+        part: tuple[int, int] = (0, 1),
+        only: frozenset[str] | None = None,
     ) -> None:
         super().__init__()
         self._config = config or InputConfig()
         self._manifest = open_manifest(manifest, self._config) if isinstance(manifest, str) else manifest
         self._part = part
+        self._only = only
 
     def expand(self, begin: PBegin) -> tuple[PCollection, PCollection, PCollection]:
         """Read, validate, drop duplicates."""
@@ -139,7 +146,7 @@ class ReadManifest(beam.PTransform):
             | "RowGroups" >> beam.Create(self._manifest.row_groups)
             | "Spread" >> beam.Reshuffle()
             | "Parse"
-            >> beam.ParDo(_ReadRows(self._manifest, self._config, self._part)).with_outputs(
+            >> beam.ParDo(_ReadRows(self._manifest, self._config, self._part, self._only)).with_outputs(
                 LEDGER, READ_COUNT, main="rows"
             )
         )
@@ -149,11 +156,14 @@ class ReadManifest(beam.PTransform):
 
 
 class _ReadRows(beam.DoFn):
-    def __init__(self, manifest: Manifest, config: InputConfig, part: tuple[int, int]) -> None:
+    def __init__(
+        self, manifest: Manifest, config: InputConfig, part: tuple[int, int], only: frozenset[str] | None
+    ) -> None:
         self._folder = manifest.folder
         self._columns = manifest.columns
         self._config = config
         self._part = part
+        self._only = only
 
     def process(self, group: RowGroup) -> Iterator[ImageRow | TaggedOutput]:
         wanted = [*self._columns.values(), *self._config.carry_columns]
@@ -169,7 +179,7 @@ class _ReadRows(beam.DoFn):
         ours = {name: record[theirs] for name, theirs in self._columns.items()}
         image_id, image_url = _identity(ours, position)
         index, count = self._part
-        if slice_of(image_id, count) != index:
+        if (self._only is not None and image_id not in self._only) or slice_of(image_id, count) != index:
             return
         Metrics.counter("ReadManifest", "rows").inc()
         yield TaggedOutput(READ_COUNT, 1)
