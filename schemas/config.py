@@ -50,6 +50,12 @@ class DecodeConfig(Section):
     """Which files count as pictures."""
 
     max_pixels: int = Field(100_000_000, ge=1, description="largest picture, pixels; checked before decoding")
+    max_side: int | None = Field(
+        None,
+        ge=64,
+        description="pictures without depth and instances are scaled down to so many pixels on their longer side, "
+        "their intrinsics with them; null: never",
+    )
     truncated: Literal["refuse", "salvage"] = Field(
         "refuse", description="files that end early: refuse, or salvage what a JPEG still has (the rest is grey)"
     )
