@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from beam_pipeline.runner import beam_options, is_local
 from models.registry import BACKENDS
 from schemas.errors import UserError
 from schemas.run import RunRecord
+from transforms.stop import stop_message
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +85,11 @@ def run_command(command: Any, flags: Mapping[str, Any], beam_arguments: Sequence
         raise
     except Exception as error:
         log.debug("the job failed", exc_info=True)
-        line = f"spatialvlm: the job failed: {_last_line(error)} (--verbose shows more)"
-        err.print(line, highlight=False, markup=False, soft_wrap=True)
+        if stopped := stop_message(error):
+            err.print(f"spatialvlm: stopped: {stopped}", highlight=False, markup=False, soft_wrap=True)
+            return exit_codes.TOO_MANY_FAILED
+        cause = _full_disk(error, job.request.output) or f"{_last_line(error)} (--verbose shows more)"
+        err.print(f"spatialvlm: the job failed: {cause}", highlight=False, markup=False, soft_wrap=True)
         return exit_codes.ERROR
     if record is None:
         err.print(
@@ -199,6 +204,15 @@ def _print_run(record: RunRecord, output: str, out: Console) -> None:
         soft_wrap=True,
         markup=False,
     )
+
+
+def _full_disk(error: Exception, output: str) -> str | None:
+    # Runners pass on the text of what a worker raised, not the exception.
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    found = next((code for code in full if f"[Errno {code}]" in str(error)), None)
+    if found is None:
+        return None
+    return f"{os.strerror(found)}, writing to {output}; make room and give the same command with --resume"
 
 
 def _last_line(error: Exception) -> str:

@@ -28,6 +28,7 @@ class Reason(str, Enum):
     NOT_FOUND = "not_found"
     HTTP_ERROR = "http_error"
     TIMEOUT = "timeout"
+    HOST_DOWN = "host_down"
     TOO_MANY_BYTES = "too_many_bytes"
     TOO_MANY_PIXELS = "too_many_pixels"
     NOT_AN_IMAGE = "not_an_image"
@@ -76,6 +77,7 @@ _TRANSIENT = frozenset(
     {
         Reason.HTTP_ERROR,
         Reason.TIMEOUT,
+        Reason.HOST_DOWN,
         Reason.OUT_OF_MEMORY,
         Reason.MODEL_ERROR,
         Reason.INTERNAL_ERROR,

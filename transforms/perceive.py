@@ -24,7 +24,7 @@ from transforms.stage import LEDGER, Split, to_ledger
 def stages(config: JobConfig) -> list[beam.PTransform]:
     """The line, in order. Each stage fills one part of the scene or sends it to the ledger."""
     return [
-        FetchImages(config.fetch),
+        FetchImages(config.fetch, max_failed=config.max_failed),
         DecodeImages(config.decode),
         SceneFilter(config),
         ProposeRegions(config),

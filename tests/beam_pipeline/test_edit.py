@@ -191,6 +191,7 @@ def test_every_reason_is_permanent_or_transient() -> None:
     assert {reason for reason in Reason if reason.transient} == {
         Reason.HTTP_ERROR,
         Reason.TIMEOUT,
+        Reason.HOST_DOWN,
         Reason.OUT_OF_MEMORY,
         Reason.MODEL_ERROR,
         Reason.INTERNAL_ERROR,
