@@ -62,6 +62,12 @@ MaxFailed = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove what the output folder holds of earlier runs.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Do only what the output folder does not hold yet.")]
+Date = Annotated[
+    str | None,
+    typer.Option(
+        metavar="YYYY-MM-DD", help="The day that {date} or {date:%Y/%m/%d} in --input or --output means; today, UTC."
+    ),
+]
 RetryFailed = Annotated[
     str | None,
     typer.Option(
@@ -124,6 +130,7 @@ def generate(
     overwrite: Overwrite = False,
     resume: Resume = False,
     retry_failed: RetryFailed = None,
+    date: Date = None,
     slices: Slices = None,
     slice: Slice = None,
     slice_rows: SliceRows = 2_000,
@@ -156,6 +163,7 @@ def perceive(
     overwrite: Overwrite = False,
     resume: Resume = False,
     retry_failed: RetryFailed = None,
+    date: Date = None,
     slices: Slices = None,
     slice: Slice = None,
     slice_rows: SliceRows = 2_000,
@@ -186,6 +194,7 @@ def synthesize(
     overwrite: Overwrite = False,
     resume: Resume = False,
     retry_failed: RetryFailed = None,
+    date: Date = None,
     slices: Slices = None,
     slice: Slice = None,
     slice_rows: SliceRows = 2_000,

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from beam_pipeline import exit_codes
 from beam_pipeline.configuration import load_config
+from beam_pipeline.dates import day_of, has_date, on_day
 from beam_pipeline.edit import parse_reasons
 from beam_pipeline.preflight import check_cluster
 from beam_pipeline.run import Job, Request, check_output_place, execute, prepare, stage_names
@@ -52,12 +53,15 @@ def run_command(command: Any, flags: Mapping[str, Any], beam_arguments: Sequence
         raise UserError("--retry-failed works on a run as it is: leave out --overwrite and --slice")
     if flags["slice"] is not None and flags["slices"] is None:
         raise UserError("--slice needs --slices, the number of parts it is one of")
+    day, dated = day_of(flags.get("date")), (flags["input"], flags["output"])
+    if flags.get("date") is not None and not any(map(has_date, dated)):
+        raise UserError("--date: neither --input nor --output holds a {date}, e.g. urls/{date:%Y-%m-%d}/*.parquet")
     beam_settings = beam_options(beam_arguments, options)
     job = prepare(
         Request(
             command=command,
-            input=_seen_by_workers(flags["input"], beam_settings),
-            output=_seen_by_workers(flags["output"].rstrip("/") or "/", beam_settings),
+            input=_seen_by_workers(on_day(flags["input"], day), beam_settings),
+            output=_seen_by_workers(on_day(flags["output"], day).rstrip("/") or "/", beam_settings),
             config=load_config(flags["preset"], flags["config"], _tree(flags), flags["set"] or ()),
             beam_arguments=beam_settings,
             overwrite=flags["overwrite"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -92,14 +93,29 @@ class _Commit(beam.DoFn):
         written = {table: sum(file.rows for file in files if file.table == table) for table in self._plan.tables}
         check_balance(books, rows_read=rows_read, rows_written=written, tables=self._plan.tables)
         books.seconds["WriteTables"] = sum(file.seconds for file in files)
+        name = RUN_RECORD if self._layout.is_whole_run else self._layout.slice_record
+        _check_alone(FileSystems.join(self._layout.root, name), self._started_at)
         index, entries = self._layout.slice_index, _entries(files)
         record = slice_record(self._plan, index, books, rows_read, entries, self._started_at, now())
-        if self._plan.num_slices == 1:
+        if self._layout.is_whole_run:
             write_run(self._layout, run_record([record]))
             yield RUN_RECORD
         else:
             write_text(self._layout, self._layout.slice_record, to_text(record))
             yield self._layout.slice_record
+
+
+def _check_alone(path: str, started_at: str) -> None:
+    # A bucket has no locks: of two commands that write the same, which gives the same files, one commits. A worker
+    # that is restarted finds its own record.
+    if FileSystems.exists(path):
+        with FileSystems.open(path) as handle:
+            if json.loads(handle.read())["started_at"] != started_at:
+                raise AlreadyCommittedError(f"another command has finished {path} meanwhile")
+
+
+class AlreadyCommittedError(Exception):
+    """Another command has written the record that was to be written."""
 
 
 class StageUpdate(beam.PTransform):

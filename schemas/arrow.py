@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.reasons import Reason, RegionReason, Status
-from schemas.records import DroppedRegion, LedgerRow, RegionRow, SceneRow
+from schemas.records import DroppedRegion, LedgerRow, RegionRow, SceneRow, Sighting
 
 _ENCODED_FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _XYZ = pa.list_(pa.float64())
@@ -98,6 +98,16 @@ LEDGER = pa.schema(
         ("message", pa.string()),
         ("permanent", pa.bool_()),
         ("qa_count", pa.int32()),
+    ]
+)
+
+SEEN = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("position", pa.int64()),
+        ("kind", pa.string()),
+        ("key", pa.binary()),
+        ("repeats", pa.string()),
     ]
 )
 
@@ -198,3 +208,13 @@ def ledger_from_table(table: pa.Table | pa.RecordBatch) -> list[LedgerRow]:
         )
         for record in table.to_pylist()
     ]
+
+
+def seen_table(rows: Iterable[Sighting]) -> pa.Table:
+    """Sightings as a table, in the order given."""
+    return pa.Table.from_pylist([{name: getattr(row, name) for name in SEEN.names} for row in rows], schema=SEEN)
+
+
+def seen_from_table(table: pa.Table | pa.RecordBatch) -> list[Sighting]:
+    """The sightings of a table that `seen_table` made."""
+    return [Sighting(image_url=None, **record) for record in table.to_pylist()]

@@ -105,6 +105,24 @@ class ModelsConfig(Section):
     )
 
 
+class DuplicatesConfig(Section):
+    """Which rows count as repeating another, besides those with the same URL or id; the first in the manifest stays."""
+
+    bytes: bool = Field(True, description="rows with the same picture, depth, instances, captions and camera")
+    near_bits: int | None = Field(
+        None,
+        ge=0,
+        le=16,
+        description="rows that bring nothing but a picture, whose 64-bit difference hashes differ in at most so many "
+        "bits; null: not looked for",
+    )
+
+    @property
+    def any(self) -> bool:
+        """Whether pictures are compared at all."""
+        return self.bytes or self.near_bits is not None
+
+
 class ExpertConfig(Section):
     """Which model plays a part, and how it is fed."""
 
@@ -206,6 +224,8 @@ class JobConfig(Section):
     fetch: FetchConfig = FetchConfig()
     decode: DecodeConfig = DecodeConfig()
     models: ModelsConfig = ModelsConfig()
+
+    duplicates: DuplicatesConfig = DuplicatesConfig()
     scene_filter: ExpertConfig = ExpertConfig(backend="none")
     regions: ExpertConfig = ExpertConfig(backend="instances")
     masks: ExpertConfig = ExpertConfig(backend="instances")

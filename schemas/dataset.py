@@ -46,6 +46,19 @@ def open_run(root: str) -> Run:
     return Run(root, slices, _parsed(whole[0], RunRecord) if whole else None)
 
 
+def open_slice(root: str, name: str) -> SliceRecord:
+    """Read the record of one finished slice.
+
+    Args:
+        root: the output folder.
+        name: the record's path relative to it, as `Layout.slice_record`.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    return _parsed(FileSystems.join(root, name), SliceRecord)
+
+
 def _matching(root: str, *names: str) -> Sequence[str]:
     try:
         found = FileSystems.match([FileSystems.join(root, *names)])[0].metadata_list

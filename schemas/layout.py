@@ -13,12 +13,14 @@ UPDATE_RECORD = "update.json"
 SWAP = "swap.json"
 # The file by which a folder is known to hold a report of a run.
 REPORT_MARK = ("report", "assets", "report.css")
-TABLES = ("scenes", "qa", "qa_tfrecord", "qa_llava", "qa_messages", "ledger")
+TABLES = ("scenes", "qa", "qa_tfrecord", "qa_llava", "qa_messages", "ledger", "seen")
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The names of one slice of a run under `root`, local or gs://; a run of one slice has the plain names.
+
+    What was added to a run, because its manifest has grown, has names of its own, by the number of the `addition`.
 
     With `staging`, files are written under a folder of that name beside the finished ones, to be renamed later.
     """
@@ -28,11 +30,21 @@ class Layout:
     slice_index: int = 0
     num_slices: int = 1
     staging: str = ""
+    addition: int = 0
 
     @property
     def slice_name(self) -> str:
         """This slice among all, e.g. `00003-of-00010`."""
-        return f"{self.slice_index:05d}-of-{self.num_slices:05d}"
+        return f"{self._added}{self.slice_index:05d}-of-{self.num_slices:05d}"
+
+    @property
+    def is_whole_run(self) -> bool:
+        """Whether this slice is all there is."""
+        return self.num_slices == 1 and not self.addition
+
+    @property
+    def _added(self) -> str:
+        return f"add-{self.addition:05d}-" if self.addition else ""
 
     @property
     def slice_record(self) -> str:
@@ -52,4 +64,6 @@ class Layout:
     def part(self, table: str, shard: int, extension: str) -> str:
         """The path of one file, relative to the root."""
         part = f"part-{shard:05d}-of-{self.num_shards:05d}.{extension}"
-        return f"{table}/{part}" if self.num_slices == 1 else f"{table}/slice-{self.slice_name}-{part}"
+        if self.is_whole_run:
+            return f"{table}/{part}"
+        return f"{table}/{self._added}slice-{self.slice_index:05d}-of-{self.num_slices:05d}-{part}"

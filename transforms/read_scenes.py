@@ -17,8 +17,9 @@ from schemas.dataset import open_run
 from schemas.errors import UserError
 from schemas.ids import slice_of
 from schemas.records import SceneRow
+from schemas.run import InputFile
 from transforms.manifest import READ_COUNT
-from transforms.parquet import RowGroup, find_parquet, fingerprint, read_footer, row_groups
+from transforms.parquet import RowGroup, find_parquet, fingerprint, input_files, read_footer, row_groups
 
 _BATCH_ROWS = 256
 _PICTURES = ("image", "depth")
@@ -30,6 +31,7 @@ class ScenesTable:
 
     row_groups: tuple[RowGroup, ...]
     num_rows: int
+    files: tuple[InputFile, ...]
     fingerprint: str
     has_images: bool
 
@@ -55,7 +57,8 @@ def open_scenes(location: str) -> ScenesTable:
     num_rows = sum(group.num_rows for group in groups)
     if num_rows == 0:
         raise UserError(f"--input: {location} holds no scenes")
-    return ScenesTable(groups, num_rows, fingerprint(footers), has_images=all(map(_has_images, footers)))
+    names = input_files(zip(files, footers, strict=True))
+    return ScenesTable(groups, num_rows, names, fingerprint(footers), has_images=all(map(_has_images, footers)))
 
 
 def _has_images(footer: pq.FileMetaData) -> bool:

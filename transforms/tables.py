@@ -11,8 +11,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from schemas.arrow import LEDGER, QA, ledger_from_table, ledger_table, scenes_from_table, scenes_table
-from schemas.records import LedgerRow, SceneRow
+from schemas.arrow import (
+    LEDGER,
+    QA,
+    SEEN,
+    ledger_from_table,
+    ledger_table,
+    scenes_from_table,
+    scenes_table,
+    seen_from_table,
+    seen_table,
+)
+from schemas.records import LedgerRow, SceneRow, Sighting
 from schemas.tfexample import example_image_id, image_format, read_records, scene_example, write_record
 from transforms.qa.formats import formatted
 from transforms.synthesize import SceneQA
@@ -155,6 +165,22 @@ def ledger() -> Table:
             yield from ((row.image_id, row) for row in ledger_from_table(batch))
 
     return Table("ledger", "parquet", LedgerRow, lambda row: (row.image_id, row), order, write, "ledger", read)
+
+
+def seen() -> Table:
+    """The `seen` table: a row for each address and picture, by which later rows are found to repeat it."""
+
+    def write(handle: BinaryIO, rows: Sequence[Sighting]) -> int:
+        return write_parquet(handle, SEEN, (seen_table(chunk) for chunk in _chunks(rows, 16_384)))
+
+    def read(handle: BinaryIO) -> Iterator[Item]:
+        for batch in pq.ParquetFile(handle).iter_batches():
+            yield from ((row.image_id, row) for row in seen_from_table(batch))
+
+    def order(item: tuple[str, Sighting]) -> Any:
+        return item[1].image_id, item[1].position, item[1].kind
+
+    return Table("seen", "parquet", Sighting, lambda row: (row.image_id, row), order, write, "seen", read)
 
 
 def write_parquet(

@@ -43,9 +43,8 @@ class Site:
         return (200, file.read_bytes()) if file.is_file() else (404, b"")
 
 
-@contextlib.contextmanager
-def serving() -> Iterator[Site]:
-    """Run a site."""
+def handler(site: Site) -> type[http.server.BaseHTTPRequestHandler]:
+    """What a server needs to be a site."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -61,8 +60,15 @@ def serving() -> Iterator[Site]:
         def log_message(self, format: str, *arguments: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        site = Site(f"127.0.0.1:{server.server_address[1]}")
+    return Handler
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[Site]:
+    """Run a site."""
+    site = Site("")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler(site)) as server:
+        site.address = f"127.0.0.1:{server.server_address[1]}"
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield site
         server.shutdown()
