@@ -64,7 +64,10 @@ def _hold(path: str, *, shared: bool, until: float = 0.0) -> Iterator[None]:
 
 def _opened(path: str, *, shared: bool, until: float) -> int:
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise UserError(f"--output: {path} cannot be written: {error.strerror}") from error
         try:
             fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
