@@ -15,6 +15,7 @@ _ABOUT = {
     "qa_tfrecord": "one tf.train.Example for each picture, with the picture and its questions",
     "qa_llava": "conversations as LLaVA's training JSON has them",
     "qa_messages": "conversations in the chat layout, as JSON lines",
+    "seen": "keys of addresses and pictures, by which rows are found to repeat others",
     "ledger": "one row for each input row: kept, filtered, duplicate or failed, and why",
 }
 _NOTHING = """## Loading

@@ -64,6 +64,20 @@ MaxFailed = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove what the output folder holds of earlier runs.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Do only what the output folder does not hold yet.")]
+Date = Annotated[
+    str | None,
+    typer.Option(
+        metavar="YYYY-MM-DD", help="The day that {date} or {date:%Y/%m/%d} in --input or --output means; today, UTC."
+    ),
+]
+RetryFailed = Annotated[
+    str | None,
+    typer.Option(
+        "--retry-failed",
+        metavar="[=REASON,…]",
+        help="Work again on rows that failed for these reasons, else on those whose failure may pass; resumes, too.",
+    ),
+]
 Slices = Annotated[int | None, typer.Option(min=1, help="Cut the run into this many parts that commit alone.")]
 Slice = Annotated[int | None, typer.Option(min=0, help="Run only this part of --slices.")]
 SliceRows = Annotated[int, typer.Option(min=1, help="Rows in a part, where a local run is cut by itself.")]
@@ -123,6 +137,8 @@ def generate(
     max_failed: MaxFailed = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
+    retry_failed: RetryFailed = None,
+    date: Date = None,
     slices: Slices = None,
     slice: Slice = None,
     slice_rows: SliceRows = 2_000,
@@ -155,6 +171,8 @@ def perceive(
     max_failed: MaxFailed = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
+    retry_failed: RetryFailed = None,
+    date: Date = None,
     slices: Slices = None,
     slice: Slice = None,
     slice_rows: SliceRows = 2_000,
@@ -185,6 +203,8 @@ def synthesize(
     max_failed: MaxFailed = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
+    retry_failed: RetryFailed = None,
+    date: Date = None,
     slices: Slices = None,
     slice: Slice = None,
     slice_rows: SliceRows = 2_000,
@@ -287,7 +307,7 @@ def _log(verbose: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Every mistake of the user's is one line and code 2."""
     try:
-        code: Any = app(args=arguments, standalone_mode=False)
+        code: Any = app(args=_with_values(arguments), standalone_mode=False)
     except UserError as error:
         return _complain(str(error))
     except typer.TyperException as error:
@@ -297,6 +317,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         typer.echo("spatialvlm: stopped", err=True)
         return exit_codes.ERROR
     return code if isinstance(code, int) else exit_codes.OK
+
+
+def _with_values(arguments: Sequence[str] | None) -> list[str]:
+    # The parser has no options whose value may be left out.
+    given = sys.argv[1:] if arguments is None else arguments
+    return [f"{argument}=transient" if argument == "--retry-failed" else argument for argument in given]
 
 
 def _complain(message: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from beam_pipeline import exit_codes
-from beam_pipeline.commit import now
 from beam_pipeline.configuration import load_config
+from beam_pipeline.dates import day_of, has_date, on_day
+from beam_pipeline.edit import parse_reasons
 from beam_pipeline.preflight import check_cluster
 from beam_pipeline.run import Job, Request, check_output_place, execute, prepare, stage_names, submit
 from beam_pipeline.runner import beam_options, is_local, writes_template
@@ -22,6 +24,7 @@ from beam_pipeline.shuffles import measured, shuffles_of
 from models.registry import BACKENDS
 from schemas.errors import UserError
 from schemas.run import RunRecord
+from transforms.stop import stop_message
 
 log = logging.getLogger(__name__)
 
@@ -46,18 +49,26 @@ def run_command(command: Any, flags: Mapping[str, Any], arguments: Sequence[str]
         raise UserError("--overwrite and --resume ask for opposite things; give one")
     if flags["overwrite"] and flags["slice"] is not None:
         raise UserError("--overwrite would remove the other slices; start the run over without --slice")
+    retry = flags["retry_failed"]
+    if retry is not None and (flags["overwrite"] or flags["slice"] is not None):
+        raise UserError("--retry-failed works on a run as it is: leave out --overwrite and --slice")
     if flags["slice"] is not None and flags["slices"] is None:
         raise UserError("--slice needs --slices, the number of parts it is one of")
+    day, dated = day_of(flags.get("date")), (flags["input"], flags["output"])
+    if flags.get("date") is not None and not any(map(has_date, dated)):
+        raise UserError("--date: neither --input nor --output holds a {date}, e.g. urls/{date:%Y-%m-%d}/*.parquet")
     beam_settings = beam_options(arguments, options)
     job = prepare(
         Request(
             command=command,
-            input=_seen_by_workers(flags["input"], beam_settings),
-            output=_seen_by_workers(flags["output"].rstrip("/") or "/", beam_settings),
+            input=_seen_by_workers(on_day(flags["input"], day), beam_settings),
+            output=_seen_by_workers(on_day(flags["output"], day).rstrip("/") or "/", beam_settings),
             config=load_config(flags["preset"], flags["config"], _tree(flags), flags["set"] or ()),
             beam_arguments=beam_settings,
             overwrite=flags["overwrite"],
-            resume=flags["resume"],
+            resume=flags["resume"] or retry is not None,
+            retry=retry is not None,
+            retry_reasons=parse_reasons(retry or ""),
             num_slices=flags["slices"],
             only_slice=flags["slice"],
             slice_rows=flags["slice_rows"],
@@ -72,21 +83,24 @@ def run_command(command: Any, flags: Mapping[str, Any], arguments: Sequence[str]
         _print_shuffles(job, out)
         out.print("nothing was touched", highlight=False)
         return exit_codes.OK
-    if not job.todo:
+    if not job.todo and not job.request.retry:
         err.print(f"{job.request.output}: nothing to do, all of it is there", highlight=False)
     else:
         check_cluster(beam_settings, _places(job.request), shared_filesystem=flags["shared_filesystem"])
     try:
         if not job.request.wait:
-            _print_submitted(submit(job), job.request.output, out)
+            _print_submitted(submit(job, err), job, out)
             return exit_codes.OK
         record = execute(job, err)
     except UserError:
         raise
     except Exception as error:
         log.debug("the job failed", exc_info=True)
-        line = f"spatialvlm: the job failed: {_last_line(error)} (--verbose shows more)"
-        err.print(line, highlight=False, markup=False, soft_wrap=True)
+        if stopped := stop_message(error):
+            err.print(f"spatialvlm: stopped: {stopped}", highlight=False, markup=False, soft_wrap=True)
+            return exit_codes.TOO_MANY_FAILED
+        cause = _full_disk(error, job.request.output) or f"{_last_line(error)} (--verbose shows more)"
+        err.print(f"spatialvlm: the job failed: {cause}", highlight=False, markup=False, soft_wrap=True)
         return exit_codes.ERROR
     if record is None:
         err.print(
@@ -180,7 +194,7 @@ def _print_plan(job: Job, out: Console) -> None:
 
 def _print_shuffles(job: Job, out: Console) -> None:
     sizes = measured()
-    places = [place.where for place in shuffles_of(job.slice(0, now())) if place.where in sizes.bytes]
+    places = [place.where for place in shuffles_of(job.slice(0, ())) if place.where in sizes.bytes]
     width = max(len(where) for where in places)
     total = sum(sizes.bytes[where] for where in places)
     lines = [
@@ -192,10 +206,11 @@ def _print_shuffles(job: Job, out: Console) -> None:
     out.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
 
 
-def _print_submitted(jobs: Sequence[str], output: str, out: Console) -> None:
+def _print_submitted(jobs: Sequence[str], job: Job, out: Console) -> None:
     for name in jobs:
         out.print(f"submitted {name}", highlight=False, soft_wrap=True, markup=False)
-    out.print(f"{output}/run.json comes with the last step", highlight=False, soft_wrap=True, markup=False)
+    last = "the last step" if job.plan.num_slices == 1 else "the same command and --resume, when all slices are there"
+    out.print(f"{job.request.output}/run.json comes with {last}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _print_run(record: RunRecord, output: str, out: Console) -> None:
@@ -224,6 +239,15 @@ def _print_run(record: RunRecord, output: str, out: Console) -> None:
         soft_wrap=True,
         markup=False,
     )
+
+
+def _full_disk(error: Exception, output: str) -> str | None:
+    # Runners pass on the text of what a worker raised, not the exception.
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    found = next((code for code in full if f"[Errno {code}]" in str(error)), None)
+    if found is None:
+        return None
+    return f"{os.strerror(found)}, writing to {output}; make room and give the same command with --resume"
 
 
 def _last_line(error: Exception) -> str:

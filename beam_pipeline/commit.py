@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -11,19 +12,18 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsList, AsSingleton, PBegin, PCollection
 
 from beam_pipeline.card import dataset_card
-from schemas.books import Books, check_balance
-from schemas.dataset import open_run
-from schemas.layout import RUN_RECORD, Layout
+from schemas.books import Books, UnbalancedError, check_balance
+from schemas.layout import CARD, RUN_RECORD, UPDATE_RECORD, Layout
 from schemas.records import LedgerRow
-from schemas.run import FileEntry, RunPlan, RunRecord, run_record, slice_record
+from schemas.run import FileEntry, Record, RunPlan, RunRecord, StagedUpdate, run_record, slice_record
 from transforms.write import FileRecord, write_file
 
 
 class CommitRun(beam.PTransform):
     """Waits for all files of a slice, checks them against the ledger, writes the slice's record.
 
-    The slice that finishes last writes `README.md` and then `run.json`, whose presence means that the
-    run is complete.
+    Where the slice is the whole run, this is `README.md` and then `run.json`, whose presence means that the
+    run is complete; else the command that finds all slices there sums them up.
 
     Args:
         plan: what is being run.
@@ -93,27 +93,85 @@ class _Commit(beam.DoFn):
         written = {table: sum(file.rows for file in files if file.table == table) for table in self._plan.tables}
         check_balance(books, rows_read=rows_read, rows_written=written, tables=self._plan.tables)
         books.seconds["WriteTables"] = sum(file.seconds for file in files)
-        entries = [
-            FileEntry(table=file.table, path=file.path, rows=file.rows, bytes=file.bytes, sha256=file.sha256)
-            for file in files
-        ]
-        record = slice_record(self._plan, self._layout.slice_index, books, rows_read, entries, self._started_at, now())
-        if self._plan.num_slices == 1:
+        name = RUN_RECORD if self._layout.is_whole_run else self._layout.slice_record
+        _check_alone(FileSystems.join(self._layout.root, name), self._started_at)
+        index, entries = self._layout.slice_index, _entries(files)
+        record = slice_record(self._plan, index, books, rows_read, entries, self._started_at, now())
+        if self._layout.is_whole_run:
             write_run(self._layout, run_record([record]))
             yield RUN_RECORD
-            return
-        _write_text(self._layout, self._layout.slice_record, record.model_dump_json(indent=1))
-        yield self._layout.slice_record
-        finished = open_run(self._layout.root).slices
-        if len(finished) == self._plan.num_slices:
-            write_run(self._layout, run_record(finished))
-            yield RUN_RECORD
+        else:
+            write_text(self._layout, self._layout.slice_record, to_text(record))
+            yield self._layout.slice_record
+
+
+def _check_alone(path: str, started_at: str) -> None:
+    # A bucket has no locks: of two commands that write the same, which gives the same files, one commits. A worker
+    # that is restarted finds its own record.
+    if FileSystems.exists(path):
+        with FileSystems.open(path) as handle:
+            if json.loads(handle.read())["started_at"] != started_at:
+                raise AlreadyCommittedError(f"another command has finished {path} meanwhile")
+
+
+class AlreadyCommittedError(Exception):
+    """Another command has written the record that was to be written."""
+
+
+class StageUpdate(beam.PTransform):
+    """Waits for the new files of a slice that is changed, and writes beside them what they are.
+
+    Args:
+        layout: where they are.
+        files: PCollection[FileRecord] of all tables.
+        ledger: PCollection[LedgerRow], the rows that were worked on again.
+        rows_read: PCollection[int], which sums to their number.
+    """
+
+    def __init__(self, layout: Layout, *, files: PCollection, ledger: PCollection, rows_read: PCollection) -> None:
+        super().__init__()
+        self._layout = layout
+        self._files, self._ledger, self._rows_read = files, ledger, rows_read
+
+    def expand(self, begin: PBegin) -> PCollection:
+        """PCollection of nothing."""
+        return (
+            begin
+            | beam.Create([None])
+            | beam.Map(
+                _stage,
+                self._layout,
+                files=AsList(self._files),
+                books=AsSingleton(self._ledger | "Books" >> beam.CombineGlobally(_SumBooks())),
+                rows_read=AsSingleton(self._rows_read | "RowsRead" >> beam.CombineGlobally(sum)),
+            )
+        )
+
+
+def _stage(_: Any, layout: Layout, files: Sequence[FileRecord], books: Books, rows_read: int) -> None:
+    if books.rows != rows_read:
+        raise UnbalancedError(f"{rows_read} rows were read again, but {books.rows} entered the ledger")
+    seconds = books.seconds | {"WriteTables": sum(file.seconds for file in files)}
+    update = StagedUpdate(rows_read=rows_read, seconds=seconds, files=tuple(_entries(files)))
+    write_text(layout, UPDATE_RECORD, to_text(update))
+
+
+def _entries(files: Iterable[FileRecord]) -> list[FileEntry]:
+    return [
+        FileEntry(table=file.table, path=file.path, rows=file.rows, bytes=file.bytes, sha256=file.sha256)
+        for file in files
+    ]
 
 
 def write_run(layout: Layout, record: RunRecord) -> None:
     """Write the dataset card and then `run.json`, whose presence means that the run is complete."""
-    _write_text(layout, "README.md", dataset_card(record))
-    _write_text(layout, RUN_RECORD, record.model_dump_json(indent=1))
+    write_text(layout, CARD, dataset_card(record))
+    write_text(layout, RUN_RECORD, to_text(record))
+
+
+def to_text(record: Record) -> str:
+    """A record as it stands in its file."""
+    return record.model_dump_json(indent=1)
 
 
 def now() -> str:
@@ -121,9 +179,11 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def _write_text(layout: Layout, path: str, text: str) -> None:
+def write_text(layout: Layout, path: str, text: str) -> None:
+    """Write a small file of a layout, whole or not at all."""
+
     def write(handle: Any) -> int:
         handle.write(text.encode() + b"\n")
         return 1
 
-    write_file(FileSystems.join(layout.root, path), write, temporary=layout.temporary)
+    write_file(FileSystems.join(layout.destination, path), write, temporary=layout.temporary)

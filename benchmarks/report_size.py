@@ -59,7 +59,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         manifest = copies(options.rooms, folder, options.scenes)
-        config = load_config("sample", None, {}, ())
+        config = load_config("sample", None, {}, ["duplicates.bytes=false"])
         execute(
             prepare(Request("generate", str(manifest), str(folder / "out"), config, beam_options([], ()))),
             Console(stderr=True),

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from schemas.reasons import RegionReason
-from schemas.records import DroppedRegion, LedgerRow, RegionRow, SceneRow
+from schemas.reasons import Reason, RegionReason, Status
+from schemas.records import DroppedRegion, LedgerRow, RegionRow, SceneRow, Sighting
 
 _ENCODED_FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _XYZ = pa.list_(pa.float64())
@@ -101,6 +101,16 @@ LEDGER = pa.schema(
     ]
 )
 
+SEEN = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("position", pa.int64()),
+        ("kind", pa.string()),
+        ("key", pa.binary()),
+        ("repeats", pa.string()),
+    ]
+)
+
 
 def scenes_schema(carried: Mapping[str, pa.DataType] | None = None) -> pa.Schema:
     """The `scenes` schema, with the manifest's own columns that the config asks to carry through at the end."""
@@ -184,3 +194,27 @@ def ledger_table(rows: Iterable[LedgerRow]) -> pa.Table:
         ],
         schema=LEDGER,
     )
+
+
+def ledger_from_table(table: pa.Table | pa.RecordBatch) -> list[LedgerRow]:
+    """The rows of a table that `ledger_table` made."""
+    return [
+        LedgerRow(
+            **record
+            | {
+                "status": Status(record["status"]),
+                "reason": None if record["reason"] is None else Reason(record["reason"]),
+            }
+        )
+        for record in table.to_pylist()
+    ]
+
+
+def seen_table(rows: Iterable[Sighting]) -> pa.Table:
+    """Sightings as a table, in the order given."""
+    return pa.Table.from_pylist([{name: getattr(row, name) for name in SEEN.names} for row in rows], schema=SEEN)
+
+
+def seen_from_table(table: pa.Table | pa.RecordBatch) -> list[Sighting]:
+    """The sightings of a table that `seen_table` made."""
+    return [Sighting(image_url=None, **record) for record in table.to_pylist()]

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from schemas.reasons import Status
 from schemas.records import LedgerRow
+
+# The stage whose failures are told by host.
+FETCHING = "FetchImages"
 
 
 class UnbalancedError(Exception):
@@ -19,18 +23,22 @@ class Books:
     """Sums over ledger rows; the sum of two books is the book of both.
 
     `outcomes` counts (status, stage, reason) with reason "" for kept rows; `seen` and `seconds` are, for
-    each stage, how many rows it worked on and for how long, summed over workers.
+    each stage, how many rows it worked on and for how long, summed over workers; `hosts` counts the rows that could
+    not be fetched by (host, reason).
     """
 
     outcomes: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     qa: int = 0
     seen: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
+    hosts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, row: LedgerRow) -> None:
         """Enter one row."""
         self.outcomes[row.status.value, row.stage, row.reason.value if row.reason else ""] += 1
         self.qa += row.qa_count
+        if row.status is Status.FAILED and row.stage == FETCHING and row.reason and (host := _host(row.image_url)):
+            self.hosts[host, row.reason.value] += 1
         for stage, seconds in row.seconds.items():
             self.seen[stage] += 1
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
@@ -39,6 +47,7 @@ class Books:
         """Enter all that another book holds."""
         self.outcomes.update(other.outcomes)
         self.qa += other.qa
+        self.hosts.update(other.hosts)
         self.seen.update(other.seen)
         for stage, seconds in other.seconds.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
@@ -67,6 +76,13 @@ class Books:
             if reason:
                 counts[reason] += number
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _host(url: str | None) -> str | None:
+    try:
+        return urlsplit(url or "").hostname
+    except ValueError:
+        return None
 
 
 def check_balance(books: Books, *, rows_read: int, rows_written: Mapping[str, int], tables: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from apache_beam import coders
 
-from schemas.records import ImageRow, LedgerRow, Scene, SceneRow
+from schemas.records import ImageRow, LedgerRow, Scene, SceneRow, Sighting
 
 
 def _encode_other(value: Any) -> Any:
@@ -81,7 +81,13 @@ class LedgerRowCoder(RecordCoder):
     record = LedgerRow
 
 
+class SightingCoder(RecordCoder):
+    """Carries `Sighting`."""
+
+    record = Sighting
+
+
 def register() -> None:
     """Tell Beam which coder carries which record. Safe to call again."""
-    for coder in (ImageRowCoder, SceneCoder, SceneRowCoder, LedgerRowCoder):
+    for coder in (ImageRowCoder, SceneCoder, SceneRowCoder, LedgerRowCoder, SightingCoder):
         coders.registry.register_coder(coder.record, coder)

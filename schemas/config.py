@@ -33,11 +33,27 @@ class FetchConfig(Section):
     connect_timeout_s: float = Field(10.0, gt=0, description="seconds to connect")
     total_timeout_s: float = Field(30.0, gt=0, description="seconds for one try, redirects and body included")
     max_bytes: int = Field(50_000_000, ge=1, description="largest file read, bytes")
+    max_bytes_held: int = Field(
+        500_000_000, ge=1, description="bytes of files read and not yet passed on, in one worker; more waits for room"
+    )
     max_redirects: int = Field(5, ge=0, description="redirects followed, each checked like the first address")
     retries: int = Field(3, ge=0, le=20, description="further tries after 429, 5xx, timeouts and broken connections")
     retry_wait_s: float = Field(0.5, ge=0, description="seconds before the first retry; doubles, with jitter, to 10")
     max_retry_wait_s: float = Field(
         60.0, ge=0, description="seconds waited between all tries of one file; a longer Retry-After ends them"
+    )
+    host_failures: int = Field(
+        16, ge=0, description="failed connections in a row after which a host counts as down; 0: never"
+    )
+    host_pause_s: float = Field(60.0, gt=0, description="seconds until a host that is down is tried again, once")
+    network_failures: int = Field(
+        200, ge=0, description="failed connections in a row, to whatever hosts, after which the slice stops; 0: never"
+    )
+    stop_sample: int = Field(
+        1_000,
+        ge=0,
+        description="rows of one worker among which max_failed may fail for reasons that may pass, before "
+        "the slice stops; 0: it never does",
     )
     honour_opt_out: bool = Field(True, description="respect X-Robots-Tag noai/noimageai/noindex and tdm-reservation")
     contact: str = Field(
@@ -50,6 +66,12 @@ class DecodeConfig(Section):
     """Which files count as pictures."""
 
     max_pixels: int = Field(100_000_000, ge=1, description="largest picture, pixels; checked before decoding")
+    max_side: int | None = Field(
+        None,
+        ge=64,
+        description="pictures without depth and instances are scaled down to so many pixels on their longer side, "
+        "their intrinsics with them; null: never",
+    )
     truncated: Literal["refuse", "salvage"] = Field(
         "refuse", description="files that end early: refuse, or salvage what a JPEG still has (the rest is grey)"
     )
@@ -81,6 +103,24 @@ class ModelsConfig(Section):
         description="what a worker of a learned expert needs, in Beam's terms, e.g. "
         "{accelerator: 'type:nvidia-l4;count:1;install-nvidia-driver', min_ram: 16GB}",
     )
+
+
+class DuplicatesConfig(Section):
+    """Which rows count as repeating another, besides those with the same URL or id; the first in the manifest stays."""
+
+    bytes: bool = Field(True, description="rows with the same picture, depth, instances, captions and camera")
+    near_bits: int | None = Field(
+        None,
+        ge=0,
+        le=16,
+        description="rows that bring nothing but a picture, whose 64-bit difference hashes differ in at most so many "
+        "bits; null: not looked for",
+    )
+
+    @property
+    def any(self) -> bool:
+        """Whether pictures are compared at all."""
+        return self.bytes or self.near_bits is not None
 
 
 class ExpertConfig(Section):
@@ -184,6 +224,8 @@ class JobConfig(Section):
     fetch: FetchConfig = FetchConfig()
     decode: DecodeConfig = DecodeConfig()
     models: ModelsConfig = ModelsConfig()
+
+    duplicates: DuplicatesConfig = DuplicatesConfig()
     scene_filter: ExpertConfig = ExpertConfig(backend="none")
     regions: ExpertConfig = ExpertConfig(backend="instances")
     masks: ExpertConfig = ExpertConfig(backend="instances")
@@ -194,4 +236,9 @@ class JobConfig(Section):
     ambiguity: AmbiguityConfig = AmbiguityConfig()
     qa: QAConfig = QAConfig()
     output: OutputConfig = OutputConfig()
-    max_failed: float = Field(0.5, ge=0, le=1, description="share of failed rows above which the job exits with 3")
+    max_failed: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of failed rows above which the job exits with 3, or stops early (fetch.stop_sample)",
+    )

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from schemas.errors import UserError
 from schemas.layout import RUN_RECORD
-from schemas.run import Record, RunRecord, SliceRecord
+from schemas.run import Record, RunRecord, SliceRecord, only_slice
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -23,6 +23,11 @@ class Run:
     root: str
     slices: tuple[SliceRecord, ...]
     record: RunRecord | None
+
+    @property
+    def parts(self) -> tuple[SliceRecord, ...]:
+        """The finished slices, and the one that a run of one slice is."""
+        return self.slices or ((only_slice(self.record),) if self.record else ())
 
     def files(self, table: str) -> list[str]:
         """The full paths of a table's finished files, in order."""
@@ -39,6 +44,19 @@ def open_run(root: str) -> Run:
     slices = tuple(_parsed(path, SliceRecord) for path in _matching(root, "slices", "*.json"))
     whole = _matching(root, RUN_RECORD)
     return Run(root, slices, _parsed(whole[0], RunRecord) if whole else None)
+
+
+def open_slice(root: str, name: str) -> SliceRecord:
+    """Read the record of one finished slice.
+
+    Args:
+        root: the output folder.
+        name: the record's path relative to it, as `Layout.slice_record`.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    return _parsed(FileSystems.join(root, name), SliceRecord)
 
 
 def _matching(root: str, *names: str) -> Sequence[str]:

@@ -19,7 +19,7 @@ class Status(str, Enum):
 
 
 class Reason(str, Enum):
-    """Why a row was not kept. `status` and `permanent` follow from the reason alone."""
+    """Why a row was not kept. `status`, `permanent` and `transient` follow from the reason alone."""
 
     BAD_ROW = "bad_row"
     BAD_URL = "bad_url"
@@ -28,6 +28,7 @@ class Reason(str, Enum):
     NOT_FOUND = "not_found"
     HTTP_ERROR = "http_error"
     TIMEOUT = "timeout"
+    HOST_DOWN = "host_down"
     TOO_MANY_BYTES = "too_many_bytes"
     TOO_MANY_PIXELS = "too_many_pixels"
     NOT_AN_IMAGE = "not_an_image"
@@ -57,6 +58,11 @@ class Reason(str, Enum):
         """True when trying the same row again cannot end differently."""
         return self not in _TRANSIENT
 
+    @property
+    def transient(self) -> bool:
+        """True when the same row may end differently another time; what `--retry-failed` takes up by default."""
+        return self in _TRANSIENT
+
 
 _FILTERED = frozenset(
     {
@@ -71,6 +77,7 @@ _TRANSIENT = frozenset(
     {
         Reason.HTTP_ERROR,
         Reason.TIMEOUT,
+        Reason.HOST_DOWN,
         Reason.OUT_OF_MEMORY,
         Reason.MODEL_ERROR,
         Reason.INTERNAL_ERROR,

@@ -11,7 +11,7 @@ Frames and units are those of docs/contracts.md: metres, radians, pixels; the ca
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -288,6 +288,26 @@ class SceneRow:
     n_qa: int = 0
     carried: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+SightingKind = Literal["url", "content", "look"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """Something that a row brought, as a key by which rows are found to repeat each other: the row of `seen`.
+
+    `repeats` is the image_id of the first row that brought the same, None where this one is the first. `image_url`
+    and `repeats_position` are for the ledger's row and are no columns.
+    """
+
+    image_id: str
+    image_url: str | None
+    position: int
+    kind: SightingKind
+    key: bytes
+    repeats: str | None = None
+    repeats_position: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from schemas.books import Books
 from schemas.reasons import Status
+
+# A web crawl meets more hosts that fail than anyone reads; of a slice enough are kept for the sum over all.
+_HOSTS_OF_A_SLICE, _HOSTS_OF_A_RUN = 200, 20
 
 
 class Record(BaseModel):
@@ -18,11 +21,20 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class InputFile(Record):
+    """A file of the input. Its fingerprint changes with its content."""
+
+    path: str
+    rows: int
+    fingerprint: str
+
+
 class RunPlan(Record):
     """What is going to run, complete before it starts; identical for every slice of a run.
 
-    `line` is the stages in order, as (name, backend or ""). `config` is the whole tree. `input_fingerprint` changes
-    whenever the input does. `tables` are those that will be written.
+    A run whose input has grown since is a first plan and additions to it, numbered from 1. `line` is the stages in
+    order, as (name, backend or ""). `config` is the whole tree. `input_fingerprint` changes whenever the input does.
+    `tables` are those that will be written.
     """
 
     project: str = "spatialvlm"
@@ -32,6 +44,8 @@ class RunPlan(Record):
     input: str
     input_fingerprint: str
     input_rows: int
+    input_files: tuple[InputFile, ...] = ()
+    addition: int = 0
     num_slices: int
     line: tuple[tuple[str, str], ...]
     tables: tuple[str, ...]
@@ -78,6 +92,14 @@ class Outcome(Record):
     rows: int
 
 
+class HostFailures(Record):
+    """How many rows of one host could not be fetched, and why."""
+
+    host: str
+    rows: int
+    reasons: dict[str, int]
+
+
 class SliceRecord(Record):
     """A finished slice, written after its files."""
 
@@ -85,19 +107,44 @@ class SliceRecord(Record):
     slice_index: int
     rows: RowCounts
     outcomes: tuple[Outcome, ...]
+    hosts: tuple[HostFailures, ...] = ()
     stages: tuple[StageRecord, ...]
     files: tuple[FileEntry, ...]
     started_at: str
     finished_at: str
 
 
+class StagedUpdate(Record):
+    """New files of a slice that is finished already, beside the old ones: what was read, how long it took."""
+
+    rows_read: int
+    seconds: dict[str, float]
+    files: tuple[FileEntry, ...]
+
+
+class Addition(Record):
+    """A part of a run: what was new in its input when it was run once more, or, as number 0, what it began with."""
+
+    addition: int
+    input: str
+    input_fingerprint: str
+    input_rows: int
+    num_slices: int
+    rows: RowCounts
+
+
 class RunRecord(RunPlan):
-    """A finished run: the plan and the sums over its slices. `funnel` is rows left after each stage."""
+    """A finished run: the latest plan and the sums over all slices. `funnel` is rows left after each stage.
+
+    `additions` are its parts, one where its input has not grown.
+    """
 
     rows: RowCounts
+    additions: tuple[Addition, ...] = ()
     funnel: tuple[tuple[str, int], ...]
     reasons: dict[str, int]
     outcomes: tuple[Outcome, ...]
+    hosts: tuple[HostFailures, ...] = ()
     stages: tuple[StageRecord, ...]
     files: tuple[FileEntry, ...]
     started_at: str
@@ -126,6 +173,7 @@ def slice_record(
             Outcome(status=status, stage=stage, reason=reason, rows=rows)
             for (status, stage, reason), rows in sorted(books.outcomes.items())
         ),
+        hosts=_worst(books.hosts, _HOSTS_OF_A_SLICE),
         stages=tuple(
             StageRecord(
                 name=name,
@@ -142,6 +190,13 @@ def slice_record(
     )
 
 
+def only_slice(record: RunRecord) -> SliceRecord:
+    """The record of the slice that is the whole run."""
+    fields = {name: getattr(record, name) for name in SliceRecord.model_fields if hasattr(record, name)}
+    plan = RunPlan(**{name: getattr(record, name) for name in RunPlan.model_fields})
+    return SliceRecord(**fields, plan=plan, slice_index=0)
+
+
 def _rows_in(plan: RunPlan, books: Books, rows_read: int) -> list[int]:
     left, numbers = rows_read, []
     for name, _ in plan.line:
@@ -156,16 +211,23 @@ def run_record(slices: Sequence[SliceRecord]) -> RunRecord:
     Raises:
         ValueError: slices are missing, or were made by different plans.
     """
-    plan = slices[0].plan
-    if sorted(record.slice_index for record in slices) != list(range(plan.num_slices)):
-        raise ValueError(f"{len(slices)} of {plan.num_slices} slices are finished")
-    if any(record.plan != plan for record in slices):
+    numbers = sorted({record.plan.addition for record in slices})
+    additions = [[record for record in slices if record.plan.addition == number] for number in numbers]
+    latest = additions[-1]
+    plan = latest[0].plan
+    # What an addition was cut off before it had done is in the next one, so only the latest must be whole.
+    if not is_whole(latest):
+        raise ValueError(f"{len(latest)} of {plan.num_slices} slices are finished")
+    if any(record.plan != addition[0].plan for addition in additions for record in addition):
         raise ValueError("the slices were made by different configs, inputs or versions")
-    counts = {name: sum(getattr(record.rows, name) for record in slices) for name in RowCounts.model_fields}
+    counts = _counts(slices)
     outcomes: Counter[tuple[str, str, str]] = Counter()
     for record in slices:
         for outcome in record.outcomes:
             outcomes[outcome.status, outcome.stage, outcome.reason] += outcome.rows
+    hosts: Counter[tuple[str, str]] = Counter()
+    for failures in (failures for record in slices for failures in record.hosts):
+        hosts.update({(failures.host, reason): rows for reason, rows in failures.reasons.items()})
     books = Books(outcomes=outcomes)
     stages = tuple(_summed(parts) for parts in zip(*(record.stages for record in slices), strict=True))
     funnel, left = [("input", counts["read"])], counts["read"]
@@ -175,17 +237,45 @@ def run_record(slices: Sequence[SliceRecord]) -> RunRecord:
     return RunRecord(
         **plan.model_dump(),
         rows=RowCounts(**counts),
+        additions=tuple(_addition(records) for records in additions),
         funnel=tuple(funnel),
         reasons=books.reasons(),
         outcomes=tuple(
             Outcome(status=status, stage=stage, reason=reason, rows=rows)
             for (status, stage, reason), rows in sorted(outcomes.items())
         ),
+        hosts=_worst(hosts, _HOSTS_OF_A_RUN),
         stages=stages,
         files=tuple(sorted((file for record in slices for file in record.files), key=lambda file: file.path)),
         started_at=min(record.started_at for record in slices),
         finished_at=max(record.finished_at for record in slices),
     )
+
+
+def is_whole(slices: Sequence[SliceRecord]) -> bool:
+    """Whether all slices of a run, or of the latest addition to it, are there."""
+    latest = max((record.plan.addition for record in slices), default=0)
+    found = [record for record in slices if record.plan.addition == latest]
+    return bool(found) and sorted(record.slice_index for record in found) == list(range(found[0].plan.num_slices))
+
+
+def _counts(slices: Sequence[SliceRecord]) -> dict[str, int]:
+    return {name: sum(getattr(record.rows, name) for record in slices) for name in RowCounts.model_fields}
+
+
+def _addition(slices: Sequence[SliceRecord]) -> Addition:
+    plan = slices[0].plan
+    fields = {name: getattr(plan, name) for name in Addition.model_fields if name != "rows"}
+    return Addition(**fields, rows=RowCounts(**_counts(slices)))
+
+
+def _worst(hosts: Mapping[tuple[str, str], int], most: int) -> tuple[HostFailures, ...]:
+    """The hosts with the most failures, equal ones by name."""
+    reasons: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for (host, reason), rows in sorted(hosts.items()):
+        reasons[host][reason] = rows
+    found = (HostFailures(host=host, rows=sum(by.values()), reasons=by) for host, by in reasons.items())
+    return tuple(sorted(found, key=lambda failures: (-failures.rows, failures.host))[:most])
 
 
 def _summed(parts: Sequence[StageRecord]) -> StageRecord:

@@ -115,6 +115,13 @@ def scene_example(
     )
 
 
+def example_image_id(example: bytes) -> str:
+    """The `image_id` of a serialised `tf.train.Example` that `scene_example` made."""
+    features = _messages().example.FromString(example).features
+    image_id: bytes = features.feature["image_id"].bytes_list.value[0]
+    return image_id.decode()
+
+
 def image_format(data: bytes) -> str:
     """The format of an encoded picture by its first bytes, in the words that TensorFlow uses."""
     if data.startswith(b"\xff\xd8"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.arrow import LEDGER, QA, REGION, SCENES
+from schemas.arrow import LEDGER, QA, REGION, SCENES, SEEN
 from schemas.manifest import COLUMNS
 from schemas.reasons import Reason, RegionReason, Status
 from schemas.run import RunRecord
@@ -16,7 +16,7 @@ NAMES = {
     "region reasons": [reason.value for reason in RegionReason],
     "statuses": [status.value for status in Status],
     "manifest columns": list(COLUMNS),
-    "columns": [*SCENES.names, *QA.names, *LEDGER.names, *(field.name for field in REGION)],
+    "columns": [*SCENES.names, *QA.names, *LEDGER.names, *SEEN.names, *(field.name for field in REGION)],
     "run.json": [name for name in RunRecord.model_fields if name != "project"],
 }
 

@@ -19,7 +19,7 @@ from schemas.config import DecodeConfig
 from schemas.rasters import check_sums
 from schemas.reasons import Reason, Rejected
 from schemas.records import Files, ImageRow, Picture
-from transforms.intrinsics import resolve
+from transforms.intrinsics import resolve, scaled
 
 # Only decoders that read nothing but pixels: Pillow's others include one that runs Ghostscript.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "HEIF", "BMP", "DIB", "TIFF")
@@ -37,6 +37,14 @@ _UPRIGHT_BY = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ON_ITS_SIDE = frozenset(
+    {
+        Image.Transpose.TRANSPOSE,
+        Image.Transpose.ROTATE_270,
+        Image.Transpose.TRANSVERSE,
+        Image.Transpose.ROTATE_90,
+    }
+)
 # Of 255: a profile that moves no colour further than this is sRGB under another name.
 _SAME_COLOUR = 3
 
@@ -49,32 +57,54 @@ def decode(files: Files, row: ImageRow, config: DecodeConfig) -> Picture:
     become white, 16-bit grey keeps its upper half. A colour profile that cannot be used counts as sRGB, EXIF
     that cannot be read as none.
 
+    With `config.max_side`, a larger picture is scaled down, a JPEG by as much as can be while it is decoded, and its
+    intrinsics are those of the smaller picture. One that comes with depth or instances is left as it is: these are
+    of its size.
+
     Raises:
         Rejected: `not_an_image`, `too_many_pixels` (from the header, before a pixel is decoded),
             `truncated_image` (it ends early, or is damaged) or `out_of_memory`.
     """
+    sha256 = hashlib.sha256(files.image).hexdigest()
     image = _open(files.image, config.max_pixels)
     exif = _exif(image)
     # Pillow's reader of TIFF turns pictures upright by itself.
     turn = None if image.format == "TIFF" else _UPRIGHT_BY.get(exif.get(ExifTags.Base.Orientation, 1))
-    kept = turn is None and _is_plain(image)
     data, kind, size = files.image, _KEPT.get(image.format or "", ""), image.size
-    if kept:
+    smaller = _smaller(size, row, config.max_side)
+    kept = turn is None and smaller is None and _is_plain(image)
+    part: tuple[float, float, float, float] | None = None
+    if kept or smaller is not None:
         # At an eighth of the size a JPEG's inverse transforms are spared, but all of its coded bytes are read.
-        image.draft(None, (1, 1))
+        drafted = image.draft(None, smaller or (1, 1))
+        part = drafted[1] if drafted else None
     try:
         _load(image, files.image)
     except Rejected as why:
         if why.reason is not Reason.TRUNCATED_IMAGE or config.truncated == "refuse" or kind != "jpeg":
             raise
         # With an end behind it, the decoder makes grey of what is missing.
-        image, kept = _open(files.image + _JPEG_END, config.max_pixels), False
+        image, kept, part = _open(files.image + _JPEG_END, config.max_pixels), False, None
         _load(image, files.image)
-    if not kept:
-        upright = _srgb(image if turn is None else image.transpose(turn))
-        data, kind = _encoded(upright, lossless=_is_lossless(files.image, image))
-        size = upright.size
-    return Picture(data, kind, *size, hashlib.sha256(files.image).hexdigest(), resolve(row, exif, *size))
+    if kept:
+        return Picture(data, kind, *size, sha256, resolve(row, exif, *size))
+    seen = _srgb(image)
+    if smaller is not None:
+        seen = seen.resize(smaller, Image.Resampling.LANCZOS, part)
+    upright = seen if turn is None else seen.transpose(turn)
+    data, kind = _encoded(upright, lossless=_is_lossless(files.image, image))
+    width, height = size if turn not in _ON_ITS_SIDE else size[::-1]
+    camera = scaled(resolve(row, exif, width, height), upright.width / width, upright.height / height)
+    return Picture(data, kind, *upright.size, sha256, camera)
+
+
+def _smaller(size: tuple[int, int], row: ImageRow, max_side: int | None) -> tuple[int, int] | None:
+    """The size that a picture is scaled down to; None for one that is left as it is."""
+    longest = max(size)
+    if max_side is None or longest <= max_side or row.depth_location or row.instances_location:
+        return None
+    width, height = (max(1, round(side * max_side / longest)) for side in size)
+    return width, height
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:

@@ -15,10 +15,12 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from schemas.config import FetchConfig
 from schemas.errors import UserError
+from schemas.reasons import Rejected
 from schemas.records import Files, ImageRow, Scene
 from transforms.fetching.fetcher import Fetcher
 from transforms.fetching.guard import Guard
 from transforms.stage import LEDGER, Desk, Split, split
+from transforms.stop import FailureShare
 
 # Rows in hand for each that is being read: while one waits for a slow host, others must be there to go on with.
 _ROWS_IN_HAND = 4
@@ -27,12 +29,18 @@ _ROWS_IN_HAND = 4
 class FetchImages(beam.PTransform):
     """PCollection[ImageRow] → (PCollection[Scene], PCollection[LedgerRow]); fills `Scene.files`.
 
+    Args:
+        config: how files are read.
+        max_failed: share of the latest `config.stop_sample` rows of a worker that may fail for reasons that may pass.
+
     Raises:
         UserError: at construction, when an entry of `allow_private_hosts` cannot be read.
+        StopError: while running, when hardly anything can be reached: the rows are not to blame.
     """
 
-    def __init__(self, config: FetchConfig) -> None:
+    def __init__(self, config: FetchConfig, *, max_failed: float = 1.0) -> None:
         super().__init__()
+        self._max_failed = max_failed
         try:
             Guard(config.allow_private_hosts)
         except ValueError as error:
@@ -41,7 +49,12 @@ class FetchImages(beam.PTransform):
 
     def expand(self, rows: PCollection) -> Split:
         """Fetch the picture of each row, and its depth map and instance mask where it names them."""
-        return split(rows | beam.ParDo(_Fetch(type(self).__name__, self._config)).with_outputs(LEDGER, main="scenes"))
+        return split(
+            rows
+            | beam.ParDo(_Fetch(type(self).__name__, self._config, self._max_failed)).with_outputs(
+                LEDGER, main="scenes"
+            )
+        )
 
 
 @dataclass(slots=True)
@@ -59,11 +72,13 @@ class _UnderWay:
 class _Fetch(beam.DoFn):
     """Keeps rows under way within a bundle and passes each on when it is there."""
 
-    def __init__(self, stage: str, config: FetchConfig) -> None:
+    def __init__(self, stage: str, config: FetchConfig, max_failed: float) -> None:
         self._config = config
+        self._max_failed = max_failed
         self._desk = Desk(stage)
 
     def setup(self) -> None:
+        self._share = FailureShare(self._max_failed, self._config.stop_sample)
         self._fetcher = acquire(self._config)
 
     def start_bundle(self) -> None:
@@ -73,7 +88,7 @@ class _Fetch(beam.DoFn):
         if len(self._under_way) >= self._config.concurrency * _ROWS_IN_HAND:
             yield from self._finished()
         under_way = _UnderWay(Scene(row), time.perf_counter())
-        files = self._fetcher.submit(row)
+        files = self._fetcher.submit(row, held=True)
         files.add_done_callback(under_way.arrived)
         self._under_way[files] = under_way
 
@@ -96,6 +111,9 @@ class _Fetch(beam.DoFn):
     def _settle(self, files: Future[Files], under_way: _UnderWay) -> Scene | TaggedOutput:
         if under_way.seconds is None:  # waiters are woken before callbacks are called
             under_way.arrived(files)
+        self._fetcher.take(files)
+        why = files.exception()
+        self._share.add(isinstance(why, Rejected) and not why.permanent)
         return self._desk.settle(
             under_way.scene,
             lambda: replace(under_way.scene, files=files.result()),

@@ -24,6 +24,22 @@ _MIN_FOV_DEG, _MAX_FOV_DEG = 2.0, 150.0
 _SAME_ASPECT = 0.02
 
 
+def scaled(camera: Intrinsics | None, x: float, y: float) -> Intrinsics | None:
+    """The camera of a picture that was scaled by (x, y); None stays None.
+
+    (0, 0) is the centre of a pixel, so that its corner, half a pixel before it, is what stays in place.
+    """
+    if camera is None or (x, y) == (1.0, 1.0):
+        return camera
+    return replace(
+        camera,
+        fx=camera.fx * x,
+        fy=camera.fy * y,
+        cx=(camera.cx + 0.5) * x - 0.5,
+        cy=(camera.cy + 0.5) * y - 0.5,
+    )
+
+
 def resolve(row: ImageRow, exif: Image.Exif | None, width: int, height: int) -> Intrinsics | None:
     """The best known intrinsics of a picture before any model has seen it.
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
 from schemas.errors import UserError
+from schemas.run import InputFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,13 @@ def row_groups(files: Iterable[tuple[str, pq.FileMetaData]]) -> tuple[RowGroup, 
             groups.append(RowGroup(path, index, first_row, num_rows))
             first_row += num_rows
     return tuple(groups)
+
+
+def input_files(files: Iterable[tuple[str, pq.FileMetaData]]) -> tuple[InputFile, ...]:
+    """What a record says of the files of an input."""
+    return tuple(
+        InputFile(path=path, rows=footer.num_rows, fingerprint=fingerprint([footer])) for path, footer in files
+    )
 
 
 def fingerprint(footers: Sequence[pq.FileMetaData]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
@@ -11,6 +13,8 @@ from transforms.ambiguity import ResolveAmbiguity
 from transforms.captions import CaptionRegions
 from transforms.decode import DecodeImages
 from transforms.depth import EstimateDepth
+from transforms.duplicates import STAGE as DROP_DUPLICATES
+from transforms.duplicates import DropDuplicates, FindDuplicates, WithoutDuplicates
 from transforms.fetch import FetchImages
 from transforms.ground import FindGround
 from transforms.lift import LiftTo3D
@@ -18,13 +22,14 @@ from transforms.masks import SegmentRegions
 from transforms.regions import ProposeRegions
 from transforms.scene_filter import SceneFilter
 from transforms.scene_row import ToSceneRows
-from transforms.stage import LEDGER, Split, to_ledger
+from transforms.seen import SeenFile
+from transforms.stage import LEDGER, to_ledger
 
 
 def stages(config: JobConfig) -> list[beam.PTransform]:
     """The line, in order. Each stage fills one part of the scene or sends it to the ledger."""
     return [
-        FetchImages(config.fetch),
+        FetchImages(config.fetch, max_failed=config.max_failed),
         DecodeImages(config.decode),
         SceneFilter(config),
         ProposeRegions(config),
@@ -35,6 +40,13 @@ def stages(config: JobConfig) -> list[beam.PTransform]:
         CaptionRegions(config),
         ResolveAmbiguity(config),
     ]
+
+
+def stage_names(config: JobConfig) -> list[str]:
+    """The names of the stages, in order, as the ledger and the run record have them."""
+    names = [type(stage).__name__ for stage in stages(config)]
+    names.insert(names.index(DecodeImages.__name__) + 1, DROP_DUPLICATES)
+    return names
 
 
 class KeepScenes(beam.PTransform):
@@ -48,23 +60,41 @@ class KeepScenes(beam.PTransform):
 
 
 class Perceive(beam.PTransform):
-    """PCollection[ImageRow] → (PCollection[SceneRow], PCollection[LedgerRow]).
+    """PCollection[ImageRow] → (PCollection[SceneRow], PCollection[LedgerRow], PCollection[Sighting]).
 
-    The ledger has one row for each manifest row that did not become a scene.
+    The ledger has one row for each manifest row that did not become a scene; the third output holds the keys of the
+    pictures, by which duplicates were found.
+
+    Args:
+        config: the whole job.
+        seen: what other slices have seen.
+        ignoring: ids whose sightings there do not count.
 
     Raises:
         UserError: at construction, when the config names a backend or an option that does not exist.
     """
 
-    def __init__(self, config: JobConfig) -> None:
+    def __init__(
+        self, config: JobConfig, seen: Sequence[SeenFile] = (), ignoring: frozenset[str] = frozenset()
+    ) -> None:
         super().__init__()
         self._stages = stages(config)
         self._config = config
+        self._drop = DropDuplicates(config.duplicates, seen, ignoring)
+        self._find = FindDuplicates(config.duplicates, seen, ignoring)
 
-    def expand(self, rows: PCollection) -> Split:
+    def expand(self, rows: PCollection) -> tuple[PCollection, PCollection, PCollection]:
         """Run the rows down the line."""
-        line, ledgers = rows, []
+        line, ledgers, sightings = rows, [], None
         for stage in self._stages:
             line, refused = line | stage
             ledgers.append(refused)
-        return line | ToSceneRows(self._config.output), ledgers | "Refused" >> beam.Flatten()
+            if isinstance(stage, DecodeImages):
+                line, sightings = line | self._drop
+        scenes, refused = line | ToSceneRows(self._config.output), ledgers | "Refused" >> beam.Flatten()
+        if not self._config.duplicates.any:
+            return scenes, refused, sightings
+        found, duplicates = sightings | self._find
+        scenes = scenes | "ScenesOnce" >> WithoutDuplicates(duplicates)
+        refused = refused | "RefusedOnce" >> WithoutDuplicates(duplicates)
+        return scenes, (refused, duplicates) | "Ledger" >> beam.Flatten(), found

@@ -17,8 +17,9 @@ from schemas.dataset import open_run
 from schemas.errors import UserError
 from schemas.ids import slice_of
 from schemas.records import SceneRow
+from schemas.run import InputFile
 from transforms.manifest import READ_COUNT
-from transforms.parquet import RowGroup, find_parquet, fingerprint, read_footer, row_groups
+from transforms.parquet import RowGroup, find_parquet, fingerprint, input_files, read_footer, row_groups
 
 _BATCH_ROWS = 256
 _PICTURES = ("image", "depth")
@@ -30,6 +31,7 @@ class ScenesTable:
 
     row_groups: tuple[RowGroup, ...]
     num_rows: int
+    files: tuple[InputFile, ...]
     fingerprint: str
     has_images: bool
 
@@ -55,7 +57,8 @@ def open_scenes(location: str) -> ScenesTable:
     num_rows = sum(group.num_rows for group in groups)
     if num_rows == 0:
         raise UserError(f"--input: {location} holds no scenes")
-    return ScenesTable(groups, num_rows, fingerprint(footers), has_images=all(map(_has_images, footers)))
+    names = input_files(zip(files, footers, strict=True))
+    return ScenesTable(groups, num_rows, names, fingerprint(footers), has_images=all(map(_has_images, footers)))
 
 
 def _has_images(footer: pq.FileMetaData) -> bool:
@@ -81,15 +84,22 @@ class ReadScenes(beam.PTransform):
         table: an opened scenes table, or where to find one.
         part: (index, count): read only the scenes of this slice of the run.
         with_pictures: read the stored pictures too.
+        only: read only scenes with these ids.
     """
 
     def __init__(
-        self, table: ScenesTable | str, *, part: tuple[int, int] = (0, 1), with_pictures: bool = False
+        self,
+        table: ScenesTable | str,
+        *,
+        part: tuple[int, int] = (0, 1),
+        with_pictures: bool = False,
+        only: frozenset[str] | None = None,
     ) -> None:
         super().__init__()
         self._table = open_scenes(table) if isinstance(table, str) else table
         self._part = part
         self._with_pictures = with_pictures
+        self._only = only
 
     def expand(self, begin: PBegin) -> tuple[PCollection, PCollection]:
         """Read the rows."""
@@ -97,15 +107,19 @@ class ReadScenes(beam.PTransform):
             begin
             | "RowGroups" >> beam.Create(self._table.row_groups)
             | "Spread" >> beam.Reshuffle()
-            | "Parse" >> beam.ParDo(_ReadRows(self._part, self._with_pictures)).with_outputs(READ_COUNT, main="scenes")
+            | "Parse"
+            >> beam.ParDo(_ReadRows(self._part, self._with_pictures, self._only)).with_outputs(
+                READ_COUNT, main="scenes"
+            )
         )
         return read.scenes, read[READ_COUNT]
 
 
 class _ReadRows(beam.DoFn):
-    def __init__(self, part: tuple[int, int], with_pictures: bool) -> None:
+    def __init__(self, part: tuple[int, int], with_pictures: bool, only: frozenset[str] | None) -> None:
         self._part = part
         self._with_pictures = with_pictures
+        self._only = only
 
     def process(self, group: RowGroup) -> Iterator[SceneRow | TaggedOutput]:
         index, count = self._part
@@ -117,6 +131,8 @@ class _ReadRows(beam.DoFn):
                     if name not in columns:
                         batch = batch.append_column(SCENES.field(name), pa.nulls(len(batch), SCENES.field(name).type))
                 for scene in scenes_from_table(batch):
+                    if self._only is not None and scene.image_id not in self._only:
+                        continue
                     if slice_of(scene.image_id, count) == index:
                         yield TaggedOutput(READ_COUNT, 1)
                         yield replace(scene, n_qa=0)

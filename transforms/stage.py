@@ -16,6 +16,7 @@ from schemas import coders
 from schemas.reasons import Reason, Rejected
 from schemas.records import ImageRow, LedgerRow, Scene
 from transforms.progress import mark
+from transforms.stop import StopError
 
 coders.register()
 
@@ -69,7 +70,7 @@ class Desk:
 
         Args:
             scene: the scene before the work.
-            work: the rest of the stage for this scene.
+            work: the rest of the stage for this scene; a `StopError` of its goes through.
             start: `time.perf_counter()` when the stage took the scene up, or None to count `seconds` alone.
             seconds: time already spent on this scene elsewhere, as its share of a batch.
         """
@@ -77,6 +78,8 @@ class Desk:
             done = work()
         except Rejected as why:
             return self.reject(scene.row, why, self._timed(scene, start, seconds))
+        except StopError:
+            raise
         except Exception as bug:
             log.exception("%s: image_id %s", self.stage, scene.image_id)
             return self.reject(scene.row, internal_error(bug), self._timed(scene, start, seconds))

@@ -8,11 +8,22 @@ from dataclasses import replace
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from schemas.arrow import LEDGER, QA, ledger_table, scenes_table
-from schemas.records import LedgerRow, SceneRow
-from schemas.tfexample import image_format, scene_example, write_record
+from schemas.arrow import (
+    LEDGER,
+    QA,
+    SEEN,
+    ledger_from_table,
+    ledger_table,
+    scenes_from_table,
+    scenes_table,
+    seen_from_table,
+    seen_table,
+)
+from schemas.records import LedgerRow, SceneRow, Sighting
+from schemas.tfexample import example_image_id, image_format, read_records, scene_example, write_record
 from transforms.qa.formats import formatted
 from transforms.synthesize import SceneQA
 from transforms.write import Item, Table
@@ -34,7 +45,11 @@ def scenes(schema: pa.Schema, *, store_images: bool) -> Table:
         scene = element.scene if isinstance(element, SceneQA) else element
         return scene.image_id, scene if store_images else replace(scene, image=None)
 
-    return Table("scenes", "parquet", SceneRow, items, lambda item: item[0], write)
+    def read(handle: BinaryIO) -> Iterator[Item]:
+        for batch in pq.ParquetFile(handle).iter_batches(64):
+            yield from ((scene.image_id, scene) for scene in scenes_from_table(batch))
+
+    return Table("scenes", "parquet", SceneRow, items, lambda item: item[0], write, "scenes", read)
 
 
 def qa() -> Table:
@@ -42,13 +57,32 @@ def qa() -> Table:
 
     def write(handle: BinaryIO, encoded: Sequence[bytes]) -> int:
         batches = (pa.ipc.read_record_batch(pa.py_buffer(data), QA) for data in encoded)
+        # A picture without questions is no row, so it must not count among those of a row group either.
+        batches = (batch for batch in batches if batch.num_rows)
         tables = (pa.Table.from_batches(chunk, QA).combine_chunks() for chunk in _chunks(batches, 256))
         return write_parquet(handle, QA, tables, repeating=QA_REPEATING)
 
     def items(element: SceneQA) -> Item:
         return element.scene.image_id, element.qa.serialize().to_pybytes()
 
-    return Table("qa", "parquet", bytes, items, lambda item: item[0], write)
+    def read(handle: BinaryIO) -> Iterator[Item]:
+        for image_id, batch in _pictures(handle):
+            yield image_id, batch.serialize().to_pybytes()
+
+    return Table("qa", "parquet", bytes, items, lambda item: item[0], write, "qa", read)
+
+
+def _pictures(handle: BinaryIO) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """The questions of each picture in a file of `qa`; those of one picture stand together in one row group."""
+    file = pq.ParquetFile(handle)
+    for group in range(file.num_row_groups):
+        for batch in file.read_row_group(group).cast(QA).combine_chunks().to_batches():
+            ids = batch.column("image_id")
+            runs = pc.run_end_encode(ids)
+            start = 0
+            for image_id, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+                yield image_id, batch.slice(start, end - start)
+                start = end
 
 
 def qa_tfrecord() -> Table:
@@ -74,7 +108,10 @@ def qa_tfrecord() -> Table:
             qa=element.qa,
         )
 
-    return Table("qa_tfrecord", "tfrecord", bytes, items, lambda item: item[0], write)
+    def read(handle: BinaryIO) -> Iterator[Item]:
+        return ((example_image_id(example), example) for example in read_records(handle))
+
+    return Table("qa_tfrecord", "tfrecord", bytes, items, lambda item: item[0], write, "qa_tfrecord", read)
 
 
 _CONVERSATION = ["qa_id", "image_id", "image_url", "question", "answer"]
@@ -97,13 +134,20 @@ def qa_conversations(name: str, turns: int) -> Table:
             handle.write(b"".join(line + b"\n" for line in lines))
         return len(lines)
 
-    def items(element: SceneQA) -> Item:
-        rows = element.qa.select(_CONVERSATION).to_pylist()
+    def encoded(qa: pa.RecordBatch) -> bytes:
+        rows = qa.select(_CONVERSATION).to_pylist()
         lines = (json.dumps(conversation, ensure_ascii=False) for conversation in formatted(rows, name, turns))
         # json escapes line ends but for two of Unicode's, which bytes.splitlines leaves alone.
-        return element.scene.image_id, "\n".join(lines).encode()
+        return "\n".join(lines).encode()
 
-    return Table(f"qa_{name}", "json" if as_list else "jsonl", bytes, items, lambda item: item[0], write)
+    def items(element: SceneQA) -> Item:
+        return element.scene.image_id, encoded(element.qa)
+
+    def read(handle: BinaryIO) -> Iterator[Item]:
+        return ((image_id, encoded(batch)) for image_id, batch in _pictures(handle))
+
+    extension = "json" if as_list else "jsonl"
+    return Table(f"qa_{name}", extension, bytes, items, lambda item: item[0], write, "qa", read)
 
 
 def ledger() -> Table:
@@ -116,7 +160,27 @@ def ledger() -> Table:
         row = item[1]
         return row.image_id, row.status.value, row.stage, row.image_url or "", row.message or ""
 
-    return Table("ledger", "parquet", LedgerRow, lambda row: (row.image_id, row), order, write)
+    def read(handle: BinaryIO) -> Iterator[Item]:
+        for batch in pq.ParquetFile(handle).iter_batches():
+            yield from ((row.image_id, row) for row in ledger_from_table(batch))
+
+    return Table("ledger", "parquet", LedgerRow, lambda row: (row.image_id, row), order, write, "ledger", read)
+
+
+def seen() -> Table:
+    """The `seen` table: a row for each address and picture, by which later rows are found to repeat it."""
+
+    def write(handle: BinaryIO, rows: Sequence[Sighting]) -> int:
+        return write_parquet(handle, SEEN, (seen_table(chunk) for chunk in _chunks(rows, 16_384)))
+
+    def read(handle: BinaryIO) -> Iterator[Item]:
+        for batch in pq.ParquetFile(handle).iter_batches():
+            yield from ((row.image_id, row) for row in seen_from_table(batch))
+
+    def order(item: tuple[str, Sighting]) -> Any:
+        return item[1].image_id, item[1].position, item[1].kind
+
+    return Table("seen", "parquet", Sighting, lambda row: (row.image_id, row), order, write, "seen", read)
 
 
 def write_parquet(

@@ -11,7 +11,7 @@ import hashlib
 import posixpath
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -43,7 +43,8 @@ class Table:
     """How one output table is written.
 
     `items` turns an element into (image_id, payload); `payload` is the type that crosses the shuffle.
-    `write` gets the payloads of one file, sorted, and returns the number of rows it wrote.
+    `write` gets the payloads of one file, sorted, and returns the number of rows it wrote. `read` makes the same
+    items of a finished file of the table `source`, which is this one or one that says as much.
     """
 
     name: str
@@ -52,6 +53,8 @@ class Table:
     items: Callable[[Any], Item]
     order: Callable[[Item], Any]
     write: Callable[[BinaryIO, Sequence[Any]], int]
+    source: str
+    read: Callable[[BinaryIO], Iterator[Item]]
 
 
 class WriteTable(beam.PTransform):
@@ -59,20 +62,46 @@ class WriteTable(beam.PTransform):
 
     Every file is written, an empty one where no row falls into it, so that `part-00000-of-00004` keeps
     its promise of four.
+
+    Args:
+        table: what is written.
+        layout: where to.
+        again: to write finished files anew: path of each by its shard. Their rows are written again together with
+            the elements, which fall into these shards, and files of other shards are left alone.
+        leaving: ids whose rows in those files are left out.
     """
 
-    def __init__(self, table: Table, layout: Layout) -> None:
+    def __init__(
+        self,
+        table: Table,
+        layout: Layout,
+        *,
+        again: Mapping[int, str] | None = None,
+        leaving: frozenset[str] = frozenset(),
+    ) -> None:
         super().__init__()
         self._table = table
         self._layout = layout
+        self._again = again
+        self._leaving = leaving
 
     def expand(self, elements: PCollection) -> PCollection:
         """Shard, group, sort, write."""
-        table, layout = self._table, self._layout
-        keyed = elements | "Shard" >> beam.Map(_keyed, table, layout.num_shards).with_output_types(
-            tuple[int, tuple[str, table.payload]]
-        )
-        shards = elements.pipeline | "AllShards" >> beam.Create([(shard, None) for shard in range(layout.num_shards)])
+        table, layout, again = self._table, self._layout, self._again
+        kind = tuple[int, tuple[str, table.payload]]
+        keyed = elements | "Shard" >> beam.Map(_keyed, table, layout.num_shards).with_output_types(kind)
+        written: Iterable[int] = range(layout.num_shards)
+        if again is not None:
+            written = sorted(again)
+            kept = (
+                elements.pipeline
+                | "Finished" >> beam.Create([again[shard] for shard in written])
+                | "SpreadFiles" >> beam.Reshuffle()
+                | "ReadBack"
+                >> beam.FlatMap(_read_back, table, layout.num_shards, self._leaving).with_output_types(kind)
+            )
+            keyed = (keyed, kept) | "Together" >> beam.Flatten()
+        shards = elements.pipeline | "AllShards" >> beam.Create([(shard, None) for shard in written])
         return (
             {"rows": keyed, "shards": shards}
             | "Group" >> beam.CoGroupByKey()
@@ -83,6 +112,13 @@ class WriteTable(beam.PTransform):
 def _keyed(element: Any, table: Table, num_shards: int) -> tuple[int, Item]:
     item = table.items(element)
     return shard_of(item[0], num_shards), item
+
+
+def _read_back(path: str, table: Table, num_shards: int, leaving: frozenset[str]) -> Iterator[tuple[int, Item]]:
+    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as handle:
+        for item in table.read(handle):
+            if item[0] not in leaving:
+                yield shard_of(item[0], num_shards), item
 
 
 class _WriteShard(beam.DoFn):
@@ -96,7 +132,7 @@ class _WriteShard(beam.DoFn):
         items = sorted(groups["rows"], key=self._table.order)
         path = self._layout.part(self._table.name, shard, self._table.extension)
         rows, size, sha256 = write_file(
-            FileSystems.join(self._layout.root, path),
+            FileSystems.join(self._layout.destination, path),
             lambda handle: self._table.write(handle, [payload for _, payload in items]),
             temporary=self._layout.temporary,
         )

@@ -61,5 +61,7 @@ def test_a_report_of_a_run_in_a_bucket(storage_endpoint: str, bucket: storage.Bu
 def test_overwriting_leaves_nothing_of_the_old_run(storage_endpoint: str, bucket: storage.Bucket) -> None:
     assert generate(storage_endpoint, "--overwrite", "--num-shards", "2", "--no-tfrecord").returncode == 0
     names = sorted(blob.name.removeprefix("out/run/") for blob in bucket.list_blobs(prefix="out/run/"))
-    tables = [f"{table}/part-0000{n}-of-00002.parquet" for table in ("ledger", "qa", "scenes") for n in range(2)]
+    tables = [
+        f"{table}/part-0000{n}-of-00002.parquet" for table in ("ledger", "qa", "scenes", "seen") for n in range(2)
+    ]
     assert names == sorted([*tables, "run.json", "README.md"])

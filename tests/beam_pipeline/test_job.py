@@ -17,7 +17,7 @@ from tfrecord import example_pb2
 from tfrecord.reader import tfrecord_iterator
 
 from beam_pipeline.cli import main
-from schemas.arrow import LEDGER, QA, SCENES
+from schemas.arrow import LEDGER, QA, SCENES, SEEN
 from schemas.dataset import open_run
 from tests.conftest import SAMPLES
 
@@ -57,13 +57,15 @@ def _run(sample_run: Path) -> Path:
 
 def test_the_layout(run: Path) -> None:
     parts = [f"part-0000{number}-of-00004" for number in range(4)]
-    expected = {f"{table}/{part}.parquet" for table in ("scenes", "qa", "ledger") for part in parts}
+    expected = {f"{table}/{part}.parquet" for table in ("scenes", "qa", "ledger", "seen") for part in parts}
     expected |= {f"qa_tfrecord/{part}.tfrecord" for part in parts} | {"run.json", "README.md"}
     assert {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()} == expected
-    assert {path.name for path in run.iterdir()} == {"scenes", "qa", "qa_tfrecord", "ledger", "run.json", "README.md"}
+    assert {path.name for path in run.iterdir()} == {
+        *("scenes", "qa", "qa_tfrecord", "ledger", "seen", "run.json", "README.md")
+    }
 
 
-@pytest.mark.parametrize(("table", "schema"), [("scenes", SCENES), ("qa", QA), ("ledger", LEDGER)])
+@pytest.mark.parametrize(("table", "schema"), [("scenes", SCENES), ("qa", QA), ("ledger", LEDGER), ("seen", SEEN)])
 def test_every_file_has_the_schema_of_its_table(run: Path, table: str, schema: Any) -> None:
     for path in (run / table).iterdir():
         assert pq.read_schema(path).remove_metadata() == schema

@@ -69,6 +69,7 @@ def test_what_may_pass_is_not_permanent() -> None:
     assert [reason.value for reason in Reason if not reason.permanent] == [
         "http_error",
         "timeout",
+        "host_down",
         "out_of_memory",
         "model_error",
         "internal_error",

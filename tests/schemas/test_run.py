@@ -11,7 +11,7 @@ from schemas.errors import UserError
 from schemas.layout import Layout
 from schemas.reasons import Reason, Rejected, Status
 from schemas.records import LedgerRow
-from schemas.run import FileEntry, RunPlan, SliceRecord, run_record, slice_record
+from schemas.run import FileEntry, RunPlan, SliceRecord, is_whole, only_slice, run_record, slice_record
 
 
 def plan(**changes: Any) -> RunPlan:
@@ -67,12 +67,54 @@ def test_slices_that_do_not_make_a_run() -> None:
         run_record([record(0), record(1, plan(config={"seed": 1}))])
 
 
+def test_a_run_that_was_added_to() -> None:
+    added = plan(addition=1, num_slices=1, input_rows=12, input_fingerprint="g")
+    run = run_record([record(0), record(1), record(0, added)])
+    assert (run.addition, run.input_rows, run.num_slices, run.rows.read) == (1, 12, 1, 12)
+    assert [(part.addition, part.input_rows, part.rows.read) for part in run.additions] == [(0, 8, 8), (1, 12, 4)]
+    # The rows of what was cut off are in the addition that came after it.
+    assert run_record([record(0), record(0, added)]).rows.read == 8
+    assert not is_whole([record(0), record(1), record(0, plan(addition=1))])
+    with pytest.raises(ValueError, match="1 of 2 slices are finished"):
+        run_record([record(0), record(1), record(0, plan(addition=1))])
+
+
+def test_the_hosts_that_fail_most() -> None:
+    books = Books()
+    for host, reason in [("b.test", Reason.TIMEOUT)] * 2 + [("a.test", Reason.TIMEOUT), ("a.test", Reason.NOT_FOUND)]:
+        books.add(LedgerRow.rejected("x", f"https://{host}:8/x.jpg", "FetchImages", Rejected(reason, "x")))
+    books.add(LedgerRow.rejected("x", "https://c.test/x", "DecodeImages", Rejected(Reason.NOT_AN_IMAGE, "x")))
+    books.add(LedgerRow.rejected("x", "https://c.test/x", "FetchImages", Rejected(Reason.OPTED_OUT, "x")))
+    books.add(LedgerRow.rejected("x", "x.jpg", "FetchImages", Rejected(Reason.NOT_FOUND, "x")))
+    both = [slice_record(plan(), index, books, 7, [], "t", "u") for index in range(2)]
+    assert [failures.model_dump() for failures in run_record(both).hosts] == [
+        {"host": "a.test", "rows": 4, "reasons": {"not_found": 2, "timeout": 2}},
+        {"host": "b.test", "rows": 4, "reasons": {"timeout": 4}},
+    ]
+    many = Books()
+    for number in range(300):
+        many.add(LedgerRow.rejected("x", f"http://{number:03}.test/", "FetchImages", Rejected(Reason.TIMEOUT, "x")))
+    whole = slice_record(plan(num_slices=1), 0, many, 300, [], "t", "u")
+    assert len(whole.hosts) == 200
+    assert [failures.host for failures in run_record([whole]).hosts] == [f"{number:03}.test" for number in range(20)]
+
+
+def test_a_run_of_one_slice_is_that_slice() -> None:
+    whole = record(0, plan(num_slices=1))
+    assert only_slice(run_record([whole])) == whole
+
+
 def test_the_names_of_files() -> None:
     alone, third = Layout("/o", 4), Layout("gs://b/o", 4, 3, 10)
     assert alone.part("qa", 0, "parquet") == "qa/part-00000-of-00004.parquet"
     assert third.part("qa", 2, "parquet") == "qa/slice-00003-of-00010-part-00002-of-00004.parquet"
     assert third.slice_record == "slices/00003-of-00010.json"
     assert third.temporary == "gs://b/o/_unfinished"
+    added = Layout("gs://b/o", 4, addition=2)
+    assert added.part("qa", 2, "parquet") == "qa/add-00002-slice-00000-of-00001-part-00002-of-00004.parquet"
+    assert added.slice_record == "slices/add-00002-00000-of-00001.json"
+    assert Layout("/o", 4, staging="x/1").destination == "/o/_unfinished/x/1"
+    assert alone.destination == "/o"
 
 
 def test_opening_a_folder(tmp_path: Path) -> None:

@@ -409,3 +409,61 @@ def _png(width: int, height: int, bits: int, colour: int, rows: bytes) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     chunks = _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(rows)) + _chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def _spot(size: tuple[int, int], at: tuple[float, float]) -> Image.Image:
+    y, x = np.mgrid[: size[1], : size[0]]
+    glow = 255 * np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * 40.0**2))
+    return Image.fromarray(np.repeat(glow[..., None], 3, axis=2).astype(np.uint8))
+
+
+def _centroid(picture: Picture) -> tuple[float, float]:
+    light = np.asarray(Image.open(io.BytesIO(picture.data)).convert("L"), dtype=float)
+    light[light < 20] = 0
+    y, x = np.mgrid[: light.shape[0], : light.shape[1]]
+    return float((x * light).sum() / light.sum()), float((y * light).sum() / light.sum())
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_large_picture_is_scaled_down_and_its_camera_with_it(kind: str, orientation: int) -> None:
+    size, spot = (1_003, 757), (700.0, 200.0)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = _file(_spot(size, spot), kind, exif=exif)
+    upright = decode(Files(data), ROW, DecodeConfig())
+    # The spot is put where the principal point is: wherever pixels go, the camera must go with them.
+    u, v = _centroid(upright)
+    row = ImageRow("id", "u", "u", fx=900.0, fy=900.0, cx=u, cy=v)
+    picture = decode(Files(data), row, DecodeConfig(max_side=200))
+    assert max(picture.width, picture.height) == 200
+    assert picture.sha256 == hashlib.sha256(data).hexdigest()
+    camera = picture.intrinsics
+    assert camera is not None
+    assert _centroid(picture) == pytest.approx((camera.cx, camera.cy), abs=0.1)
+    assert camera.fx == pytest.approx(900.0 * picture.width / upright.width)
+    assert camera.fy == pytest.approx(900.0 * picture.height / upright.height)
+
+
+def test_what_is_not_scaled_down() -> None:
+    data = _file(_spot((1_000, 600), (500.0, 300.0)), "JPEG")
+    assert decode(Files(data), ROW, DecodeConfig(max_side=1_000)).data == data
+    assert decode(Files(data), ROW, DecodeConfig()).data == data
+    for locations in ({"depth_location": "d.png"}, {"instances_location": "i.png"}):
+        row = ImageRow("id", "u", "u", fx=900.0, fy=900.0, cx=500.0, cy=300.0, **locations)
+        kept = decode(Files(data), row, DecodeConfig(max_side=100))
+        assert (kept.data, kept.width) == (data, 1_000)
+        assert kept.intrinsics is not None
+        assert kept.intrinsics.fx == 900.0
+
+
+def test_a_picture_without_a_camera_is_scaled_without_one() -> None:
+    picture = _decode(_file(_spot((1_000, 600), (500.0, 300.0)), "JPEG"), max_side=100)
+    assert (picture.width, picture.height, picture.intrinsics) == (100, 60, None)
+
+
+def test_a_large_picture_that_is_cut_short_is_refused_or_salvaged() -> None:
+    data = _file(_spot((1_000, 600), (500.0, 300.0)), "JPEG")
+    assert _reject(data[: len(data) // 2], max_side=100).reason is Reason.TRUNCATED_IMAGE
+    picture = _decode(data[: len(data) // 2], max_side=100, truncated="salvage")
+    assert (picture.width, picture.height) == (100, 60)

@@ -22,13 +22,18 @@ def write(path: Path, rows: list[dict[str, Any]] | dict[str, list[Any]], **optio
     return str(path)
 
 
-def read(source: str, config: InputConfig | None = None, part: tuple[int, int] = (0, 1)) -> dict[str, list[Any]]:
+def read(
+    source: str,
+    config: InputConfig | None = None,
+    part: tuple[int, int] = (0, 1),
+    only: frozenset[str] | None = None,
+) -> dict[str, list[Any]]:
     """Everything that ReadManifest puts out, by output."""
     with run_pipeline() as pipeline:
-        outputs = pipeline | ReadManifest(source, config, part=part)
-        for name, output in zip(("rows", "ledger", "count"), outputs, strict=True):
+        outputs = pipeline | ReadManifest(source, config, part=part, only=only)
+        for name, output in zip(("rows", "ledger", "count", "urls"), outputs, strict=True):
             _ = output | f"Keep {name}" >> beam.Map(_keep, name)
-    found = {name: [value for kept, value in _KEPT if kept == name] for name in ("rows", "ledger", "count")}
+    found = {name: [value for kept, value in _KEPT if kept == name] for name in ("rows", "ledger", "count", "urls")}
     _KEPT.clear()
     return found
 
@@ -82,10 +87,28 @@ def test_duplicates_by_url_and_by_id_keep_the_first(tmp_path: Path) -> None:
     outcomes = sorted((row.image_id, row.status.value, row.stage, row.message) for row in found["ledger"])
     assert outcomes == [
         ("one", "duplicate", "ReadManifest", "row 2 of the manifest has the same id as row 0"),
-        ("three", "duplicate", "ReadManifest", "row 3 of the manifest has the same url as row 0"),
-        ("two", "duplicate", "ReadManifest", "row 1 of the manifest has the same url as row 0"),
+        ("three", "duplicate", "ReadManifest", "row 3 of the manifest has the same url as row 0, image_id one"),
+        ("two", "duplicate", "ReadManifest", "row 1 of the manifest has the same url as row 0, image_id one"),
     ]
     assert sum(found["count"]) == 5
+    assert sorted((url.image_id, url.repeats) for url in found["urls"]) == [
+        ("four", None),
+        ("one", None),
+        ("three", "one"),
+        ("two", "one"),
+    ]
+
+
+def test_an_address_of_a_row_that_repeats_an_id_is_still_read(tmp_path: Path) -> None:
+    rows = [("one", "a.jpg"), ("one", "b.jpg"), ("two", "b.jpg")]
+    source = write(tmp_path / "m.parquet", [{"image_id": name, "image_url": url} for name, url in rows])
+    assert sorted((row.image_id, row.image_url) for row in read(source)["rows"]) == [("one", "a.jpg"), ("two", "b.jpg")]
+
+
+def test_only_some_rows(tmp_path: Path) -> None:
+    source = write(tmp_path / "m.parquet", {"image_url": ["a.jpg", "b.jpg", "c.jpg"]})
+    found = read(source, only=frozenset({image_id_of("b.jpg"), image_id_of("elsewhere.jpg")}))
+    assert ([row.position for row in found["rows"]], sum(found["count"])) == ([1], 1)
 
 
 def test_bad_rows_are_in_the_ledger(tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from yarl import URL
 
 from schemas.config import FetchConfig
 from schemas.reasons import Reason, Rejected
+from transforms.fetching.budget import Share
 from transforms.fetching.guard import Guard, GuardedResolver
+from transforms.fetching.health import Health
 from transforms.fetching.optout import opt_out
 from transforms.fetching.slots import Slots
 from transforms.fetching.urls import parse_url, redirect_target
@@ -65,6 +67,7 @@ class HttpClient:
         self._config = config
         self._guard = guard
         self._slots = slots
+        self._health = Health(config.host_failures, config.host_pause_s, config.network_failures)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0,  # the slots are the limit: waiting for them must not count as time of the request
@@ -86,23 +89,24 @@ class HttpClient:
             },
         )
 
-    async def read(self, location: str) -> bytes:
+    async def read(self, location: str, share: Share) -> bytes:
         """The body behind an http(s) URL.
 
         Tries again after 429, 5xx, timeouts and broken connections, at most `retries` times and while the waits
         between the tries (`Retry-After`, else exponential backoff with jitter) add up to no more than
         `max_retry_wait_s`. A file therefore costs at most (retries + 1) · total_timeout_s + max_retry_wait_s,
-        besides its waits for a slot.
+        besides its waits for a slot. `share` holds the bytes as they come in.
 
         Raises:
             Rejected: with the reason that the last try ended with; the message never holds the URL's credentials.
+            NetworkDownError: nothing can be reached any more.
         """
         url = parse_url(location)
         left, waited_s = self._config.retries, 0.0
         # A plain loop: the bookkeeping of a retrying library took a third of the time of files that need no retry.
         while True:
             try:
-                data = await self._try(url)
+                data = await self._try(url, share)
             except Transient as why:
                 wait_s = max(why.retry_after_s, self._backoff_s(self._config.retries - left))
                 waited_s += wait_s
@@ -120,7 +124,7 @@ class HttpClient:
         """Close every connection."""
         await self._session.close()
 
-    async def _try(self, url: URL) -> bytes:
+    async def _try(self, url: URL, share: Share) -> bytes:
         loop = asyncio.get_running_loop()
         left_s = self._config.total_timeout_s
         for _ in range(self._config.max_redirects + 1):
@@ -128,9 +132,10 @@ class HttpClient:
             if left_s <= 0:
                 raise self._timeout(url)
             async with self._slots.at(url.raw_host or ""):
+                self._health.check(url.raw_host or "")
                 started = loop.time()
                 try:
-                    answer = await self._request(url, left_s)
+                    answer = await self._request(url, left_s, share)
                 except Transient as why:
                     if why.retry_after_s <= self._config.max_retry_wait_s:
                         self._slots.pause(url.raw_host or "", why.retry_after_s)
@@ -141,20 +146,25 @@ class HttpClient:
             url = answer
         raise Rejected(Reason.HTTP_ERROR, f"more than {self._config.max_redirects} redirects", permanent=True)
 
-    async def _request(self, url: URL, timeout_s: float) -> bytes | URL:
+    async def _request(self, url: URL, timeout_s: float, share: Share) -> bytes | URL:
         """One request: the body, or the URL that it redirects to."""
         self.counts.requests += 1
         timeout = aiohttp.ClientTimeout(total=timeout_s, connect=self._config.connect_timeout_s)
         try:
             async with self._session.get(url, allow_redirects=False, timeout=timeout) as response:
+                self._health.reached(url.raw_host or "")
                 self._check_opt_out(response)
                 if response.status in _REDIRECTS and "Location" in response.headers:
                     return redirect_target(url, response.headers["Location"])
                 _check_status(response)
-                return await self._body(response)
+                return await self._body(response, share)
         except asyncio.TimeoutError as error:
+            if isinstance(error, aiohttp.ConnectionTimeoutError):
+                self._health.missed(url.raw_host or "")
             raise self._timeout(url) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
+            if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
+                self._health.missed(url.raw_host or "", exists=not _has_no_address(error))
             raise _rejection(error, url) from error
 
     def _check_opt_out(self, response: aiohttp.ClientResponse) -> None:
@@ -163,17 +173,22 @@ class HttpClient:
             if refusal is not None:
                 raise Rejected(Reason.OPTED_OUT, f"{response.url.raw_host} sends {refusal}")
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _body(self, response: aiohttp.ClientResponse, share: Share) -> bytes:
         limit = self._config.max_bytes
         declared = response.content_length
         if declared is not None and declared > limit:
             raise Rejected(Reason.TOO_MANY_BYTES, f"{declared:,} bytes announced, at most {limit:,} are read")
         parts, size = [], 0
-        async for part in response.content.iter_any():
-            size += len(part)
-            if size > limit:
-                raise Rejected(Reason.TOO_MANY_BYTES, f"more than {limit:,} bytes")
-            parts.append(part)
+        try:
+            async for part in response.content.iter_any():
+                if size + len(part) > limit:
+                    raise Rejected(Reason.TOO_MANY_BYTES, f"more than {limit:,} bytes")
+                await share.hold(len(part))
+                size += len(part)
+                parts.append(part)
+        except BaseException:
+            share.give_back(size)
+            raise
         return b"".join(parts)
 
     def _timeout(self, url: URL) -> Transient:
@@ -238,7 +253,7 @@ def _rejection(error: Exception, url: URL) -> Rejected:
     match error:
         case aiohttp.InvalidURL():
             return Rejected(Reason.BAD_URL, f"not a URL that can be requested: {found}")
-        case aiohttp.ClientConnectorDNSError() if getattr(error.os_error, "errno", None) in _NO_SUCH_NAME:
+        case aiohttp.ClientConnectorError() if _has_no_address(error):
             return Rejected(Reason.NOT_FOUND, f"{host} has no address")
         case aiohttp.ClientConnectorDNSError():
             return Transient(Reason.HTTP_ERROR, f"{host} cannot be resolved: {found}")
@@ -254,6 +269,11 @@ def _rejection(error: Exception, url: URL) -> Rejected:
             return Rejected(Reason.HTTP_ERROR, f"{host} does not answer in HTTP: {found}", permanent=True)
         case _:
             return Transient(Reason.HTTP_ERROR, f"the connection to {host} broke: {found}")
+
+
+def _has_no_address(error: aiohttp.ClientConnectorError) -> bool:
+    dns = isinstance(error, aiohttp.ClientConnectorDNSError)
+    return dns and getattr(error.os_error, "errno", None) in _NO_SUCH_NAME
 
 
 def _one_line(error: Exception) -> str:
