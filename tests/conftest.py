@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+# Threads cost small models more than they bring, and most beside other test workers; torch reads it when imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import apache_beam as beam
 import numpy as np
 import pytest

@@ -184,11 +184,15 @@ def test_a_worker_may_download_what_is_pinned(tmp_path: Path, monkeypatch: pytes
 @pytest.fixture
 def in_bucket(storage_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let Beam's file systems find the emulator, without looking for credentials."""
+    from apache_beam.internal.gcp.auth import _Credentials
     from apache_beam.io.filesystems import FileSystems
     from apache_beam.options.pipeline_options import PipelineOptions
 
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage_endpoint)
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "test")
+    # Its search goes on for half a minute, whatever --no_auth says.
+    monkeypatch.setattr(_Credentials, "_credentials_init", True)
+    monkeypatch.setattr(_Credentials, "_credentials", None)
     before = FileSystems._pipeline_options
     FileSystems.set_options(PipelineOptions(["--no_auth", "--project=test"]))
     yield
