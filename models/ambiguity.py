@@ -9,20 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from models.embedding import sentence
-from models.embedding.clip import load_open_clip_text
+from models.embedding import clip, sentence
 from models.embedding.text import TextEmbedder
 from models.given import caption_words
 from models.handler import Expert, Meter
+from models.options import Texts, checked
 from models.torch_expert import Runtime
-from schemas.errors import UserError
 from schemas.reasons import Rejected
 from schemas.records import CaptionGroups, Scene
 
+PART = "ambiguity"
+Cosine = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 # What fills a picture's background and has no extent of its own that a person would ask for.
 BACKGROUND = (
     "sky",
@@ -48,13 +51,14 @@ BACKGROUND = (
 )
 
 
+@checked(PART)
 def load_sentence(
     weights: Path,
     runtime: Runtime,
     *,
-    threshold: float = 0.8,
-    background: Sequence[str] = BACKGROUND,
-    background_threshold: float = 0.75,
+    threshold: Cosine = 0.8,
+    background: Texts = BACKGROUND,
+    background_threshold: Cosine = 0.75,
 ) -> SimilarCaptions:
     """Captions compared by a sentence-transformers model.
 
@@ -72,17 +76,17 @@ def load_sentence(
     Raises:
         UserError: weights of another kind, an option out of range.
     """
-    check_options(threshold=threshold, background=background, background_threshold=background_threshold)
     return SimilarCaptions(sentence.load_sentence(weights, runtime), threshold, background, background_threshold)
 
 
+@checked(PART)
 def load_open_clip(
     weights: Path,
     runtime: Runtime,
     *,
-    threshold: float = 0.95,
-    background: Sequence[str] = BACKGROUND,
-    background_threshold: float = 0.95,
+    threshold: Cosine = 0.95,
+    background: Texts = BACKGROUND,
+    background_threshold: Cosine = 0.95,
 ) -> SimilarCaptions:
     """Captions compared by the text tower of an open_clip model, as the paper does.
 
@@ -99,21 +103,7 @@ def load_open_clip(
     Raises:
         UserError: weights of another kind, an option out of range.
     """
-    check_options(threshold=threshold, background=background, background_threshold=background_threshold)
-    return SimilarCaptions(load_open_clip_text(weights, runtime), threshold, background, background_threshold)
-
-
-def check_options(*, threshold: float = 1.0, background: Sequence[str] = (), background_threshold: float = 1.0) -> None:
-    """Whether these options of the loaders can be right.
-
-    Raises:
-        UserError: naming the option.
-    """
-    for name, value in (("threshold", threshold), ("background_threshold", background_threshold)):
-        if not (isinstance(value, int | float) and -1 <= value <= 1):
-            raise UserError(f"ambiguity.options.{name}: a cosine lies between -1 and 1, found {value!r}")
-    if isinstance(background, str) or not all(isinstance(text, str) for text in background):
-        raise UserError(f"ambiguity.options.background: expected a list of texts, found {background!r:.80}")
+    return SimilarCaptions(clip.load_open_clip_text(weights, runtime), threshold, background, background_threshold)
 
 
 class SimilarCaptions(Expert[CaptionGroups]):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.handler import Expert, PerScene
+from models.options import checked
 from schemas.masks import encode_mask
 from schemas.rasters import check_depth, decode_instances
 from schemas.reasons import Reason, RegionReason, Rejected
@@ -23,6 +24,7 @@ def no_filter() -> Expert[float | None]:
     return PerScene(lambda scene: None)
 
 
+@checked("regions")
 def instance_regions(*, captioned_only: bool) -> Expert[Proposals]:
     """One region for each id of `instances_url` but the ground's.
 

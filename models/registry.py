@@ -9,16 +9,12 @@ from functools import partial
 from typing import Any
 
 from models import ambiguity, clip, given
-from models.captions.blip import load_blip
-from models.captions.chat import load_chat
-from models.captions.detector import detector_labels
-from models.captions.florence2 import load_florence2
-from models.depth.depth_anything import load_depth_anything
-from models.depth.depth_pro import load_depth_pro
-from models.depth.zoedepth import load_zoedepth
+from models.captions import blip, chat, detector, florence2
+from models.depth import depth_anything, depth_pro, zoedepth
 from models.ground import segmenter
 from models.handler import Expert, SceneModelHandler
 from models.masks import keep, sam
+from models.options import GIVEN
 from models.regions import grounding_dino, owlv2, sam3
 from models.scene_filter import open_clip
 from models.torch_expert import Runtime
@@ -26,8 +22,6 @@ from models.weights import find_pulled, is_hub_id, locate
 from schemas.config import ExpertConfig, JobConfig, ModelsConfig
 from schemas.errors import UserError
 
-# What the registry gives to a loader by name, where it takes it; all else are options.
-_GIVEN = frozenset({"weights", "runtime", "seed"})
 _CLIP = "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"
 # Backends of `regions` whose regions come with masks.
 _MAKE_MASKS = frozenset({"sam3"})
@@ -40,26 +34,24 @@ class Backend:
     `load(**options)` builds the expert. A learned backend's `load` takes `weights` (a local `Path`) and
     `runtime` (a `Runtime`) too, and one that makes random choices `seed` (the job's). It has default
     `weights`, a hub id, and the `licence` that their authors state. `alias(part, place)` turns other names
-    that its library has for weights into hub ids. `check(**options)` refuses values that cannot be right, as far
-    as that can be told without the model, before anything runs.
+    that its library has for weights into hub ids.
     """
 
     load: Callable[..., Expert[Any]]
     weights: str | None = None
     licence: str = ""
     alias: Callable[[str, str], str] | None = None
-    check: Callable[..., object] | None = None
 
     @property
     def options(self) -> list[str]:
         """The names of the options that `load` takes."""
-        return sorted(set(inspect.signature(self.load).parameters) - _GIVEN)
+        return sorted(set(inspect.signature(self.load).parameters) - GIVEN)
 
 
 BACKENDS: dict[str, dict[str, Backend]] = {
     "scene_filter": {
         "none": Backend(given.no_filter),
-        "open_clip": Backend(open_clip.load_open_clip, _CLIP, "MIT", alias=clip.hub_id, check=open_clip.check_options),
+        "open_clip": Backend(open_clip.load_open_clip, _CLIP, "MIT", alias=clip.hub_id),
     },
     "regions": {
         "instances": Backend(given.instance_regions),
@@ -79,13 +71,15 @@ BACKENDS: dict[str, dict[str, Backend]] = {
     },
     "depth": {
         "sensor": Backend(given.sensor_depth),
-        "zoedepth": Backend(load_zoedepth, weights="Intel/zoedepth-nyu-kitti", licence="MIT"),
+        "zoedepth": Backend(zoedepth.load_zoedepth, weights="Intel/zoedepth-nyu-kitti", licence="MIT"),
         "depth_anything": Backend(
-            load_depth_anything,
+            depth_anything.load_depth_anything,
             weights="depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf",
             licence="Apache-2.0 (Small; Base and Large: CC-BY-NC-4.0)",
         ),
-        "depth_pro": Backend(load_depth_pro, weights="apple/DepthPro-hf", licence="Apple's own, see model card"),
+        "depth_pro": Backend(
+            depth_pro.load_depth_pro, weights="apple/DepthPro-hf", licence="Apple's own, see model card"
+        ),
     },
     "ground": {
         "none": Backend(given.no_ground),
@@ -94,21 +88,19 @@ BACKENDS: dict[str, dict[str, Backend]] = {
             segmenter.load_segformer,
             "nvidia/segformer-b0-finetuned-ade-512-512",
             "NVIDIA Source Code License (not commercial)",
-            check=segmenter.check_options,
         ),
         "mask2former": Backend(
             segmenter.load_mask2former,
             "facebook/mask2former-swin-small-ade-semantic",
             "see its model card",
-            check=segmenter.check_options,
         ),
     },
     "captions": {
         "manifest": Backend(given.manifest_captions),
-        "detector": Backend(detector_labels),
-        "florence2": Backend(load_florence2, "florence-community/Florence-2-base", "MIT"),
-        "blip": Backend(load_blip, "Salesforce/blip-image-captioning-large", "BSD-3-Clause"),
-        "chat": Backend(load_chat, "HuggingFaceTB/SmolVLM-500M-Instruct", "Apache-2.0"),
+        "detector": Backend(detector.detector_labels),
+        "florence2": Backend(florence2.load_florence2, "florence-community/Florence-2-base", "MIT"),
+        "blip": Backend(blip.load_blip, "Salesforce/blip-image-captioning-large", "BSD-3-Clause"),
+        "chat": Backend(chat.load_chat, "HuggingFaceTB/SmolVLM-500M-Instruct", "Apache-2.0"),
     },
     "ambiguity": {
         "text": Backend(given.equal_captions),
@@ -116,9 +108,8 @@ BACKENDS: dict[str, dict[str, Backend]] = {
             ambiguity.load_sentence,
             "sentence-transformers/all-MiniLM-L6-v2",
             "Apache-2.0",
-            check=ambiguity.check_options,
         ),
-        "open_clip": Backend(ambiguity.load_open_clip, _CLIP, "MIT", alias=clip.hub_id, check=ambiguity.check_options),
+        "open_clip": Backend(ambiguity.load_open_clip, _CLIP, "MIT", alias=clip.hub_id),
     },
 }
 

@@ -6,11 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.captions.captioner import Captioner, Wish, Writing, load_pretrained, wrong_option
+from models.captions.captioner import (
+    PART,
+    Beams,
+    Captioner,
+    Chunk,
+    NewTokens,
+    Wish,
+    WordRange,
+    Writing,
+)
 from models.captions.cleaning import MAX_WORDS
-from models.captions.crops import check_crop_options, cropped
+from models.captions.crops import Padding, cropped
 from models.handler import Expert
+from models.options import checked
 from models.pixels import rgb
+from models.pretrained import model_type, pretrained_model, pretrained_processor
 from models.torch_expert import Runtime
 from schemas.records import Caption, Scene
 
@@ -18,18 +29,19 @@ if TYPE_CHECKING:
     import torch
 
 
+@checked(PART)
 def load_blip(
     weights: Path,
     runtime: Runtime,
     *,
     seed: int,
-    padding: float = 0.1,
+    padding: Padding = 0.1,
     mask_background: bool = False,
     prompt: str = "",
-    words: Sequence[int] = (1, MAX_WORDS),
-    num_beams: int = 1,
-    max_new_tokens: int = 24,
-    regions_per_chunk: int = 32,
+    words: WordRange = (1, MAX_WORDS),
+    num_beams: Beams = 1,
+    max_new_tokens: NewTokens = 24,
+    regions_per_chunk: Chunk = 32,
 ) -> Expert[dict[int, Caption]]:
     """BLIP for captions from a folder of its transformers weights (model type `blip`).
 
@@ -48,13 +60,12 @@ def load_blip(
     Raises:
         UserError: a wrong option, or a folder that holds no such model.
     """
-    writing = Writing(words, num_beams, max_new_tokens, regions_per_chunk, seed)
-    check_crop_options(padding, mask_background)
-    if not isinstance(prompt, str):
-        raise wrong_option("prompt", "expected a text", prompt)
     from transformers import AutoProcessor, BlipForConditionalGeneration
 
-    model, processor = load_pretrained(weights, BlipForConditionalGeneration, AutoProcessor, ["blip"])
+    model_type(PART, weights, {"blip"})
+    model = pretrained_model(PART, BlipForConditionalGeneration, weights)
+    processor = pretrained_processor(PART, AutoProcessor, weights)
+    writing = Writing(words, num_beams, max_new_tokens, regions_per_chunk, seed)
     return Blip(model, processor, runtime, writing, padding, mask_background, prompt)
 
 

@@ -7,23 +7,36 @@ where they can be asked, and what they say is cut to that length by `models.capt
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator, Field
 
 from models.captions.cleaning import MAX_WORDS, clean, printable
 from models.torch_expert import Runtime, TorchExpert
-from schemas.errors import UserError
 from schemas.random import seeded_rng
 from schemas.records import Caption, Region, Scene
 
 if TYPE_CHECKING:
     import torch
 
-STAGE = "captions"
+PART = "captions"
+
+
+def _ordered(words: tuple[int, int]) -> tuple[int, int]:
+    if words[0] > words[1]:
+        raise ValueError("must be [fewest, most]")
+    return words
+
+
+Words = Annotated[int, Field(ge=1, le=MAX_WORDS)]
+# As for `models.options.Texts`: YAML knows lists only.
+WordRange = Annotated[tuple[Words, Words], Field(strict=False), AfterValidator(_ordered)]
+Beams = Annotated[int, Field(ge=1, le=16)]
+NewTokens = Annotated[int, Field(ge=1, le=256)]
+Chunk = Annotated[int, Field(ge=1, le=4096)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,44 +58,18 @@ class Writing:
         max_new_tokens: tokens after which the model is stopped. A last word that may be cut off is left out.
         regions_per_chunk: regions that go through the model together.
         seed: the job's.
-
-    Raises:
-        UserError: a value that makes no sense, by the name of its option.
     """
 
-    words: Sequence[int] = (1, MAX_WORDS)
+    words: tuple[int, int] = (1, MAX_WORDS)
     num_beams: int = 1
     max_new_tokens: int = 24
     regions_per_chunk: int = 32
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        words = self.words
-        if not (
-            isinstance(words, list | tuple)
-            and len(words) == 2
-            and all(is_whole(number, 1, MAX_WORDS) for number in words)
-            and words[0] <= words[1]
-        ):
-            raise wrong_option("words", f"expected [fewest, most] between 1 and {MAX_WORDS}", words)
-        for name, most in (("num_beams", 16), ("max_new_tokens", 256), ("regions_per_chunk", 4096)):
-            if not is_whole(getattr(self, name), 1, most):
-                raise wrong_option(name, f"expected a whole number from 1 to {most}", getattr(self, name))
-
     def words_for(self, image_id: str, region_id: int) -> int:
         """The number of words drawn for a region; always the same for the same job, picture and region."""
-        rng = seeded_rng(self.seed, image_id, f"{STAGE}/{region_id}")
+        rng = seeded_rng(self.seed, image_id, f"{PART}/{region_id}")
         return int(rng.integers(self.words[0], self.words[1] + 1))
-
-
-def is_whole(value: Any, least: int, most: int) -> bool:
-    """Whether an option's value is a whole number in these bounds; true and false are none."""
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-
-def wrong_option(name: str, expected: str, found: Any) -> UserError:
-    """The error for a captioner's option."""
-    return UserError(f"captions.options.{name}: {expected}, found {str(found)[:80]!r}")
 
 
 class Captioner(TorchExpert[dict[int, Caption]]):
@@ -165,62 +152,3 @@ class Captioner(TorchExpert[dict[int, Caption]]):
         # Some weights force the end token where the model is stopped; there it says nothing.
         forced = getattr(self.model.generation_config, "forced_eos_token_id", None) is not None
         return not self.end_tokens.isdisjoint(tokens[: self.writing.max_new_tokens - forced])
-
-
-def load_pretrained(
-    weights: Path, model_class: Any, processor_class: Any, model_types: Sequence[str] | None
-) -> tuple[Any, Any]:
-    """A model in float32 and its processor, from a local folder of safetensors.
-
-    Args:
-        weights: the folder.
-        model_class: of transformers.
-        processor_class: likewise.
-        model_types: architectures, as `config.json` names them, that the backend takes; None for all that
-            `model_class` knows.
-
-    Raises:
-        UserError: the folder holds another architecture, or not all of the model's tensors.
-    """
-    import torch
-
-    found = read_model_type(weights)
-    if model_types is None:
-        model_types = sorted(each.model_type for each in model_class._model_mapping)
-    if found not in model_types:
-        takes = ", ".join(model_types) if len(model_types) < 4 else f"one of {len(model_types)} others"
-        raise UserError(
-            f"captions.weights: {weights} holds a model of type {found!r}, the backend takes {takes}; "
-            "choose the backend that fits, or other weights"
-        )
-    processor = processor_class.from_pretrained(weights, local_files_only=True, trust_remote_code=False)
-    model, loading = model_class.from_pretrained(
-        weights,
-        local_files_only=True,
-        use_safetensors=True,
-        trust_remote_code=False,
-        dtype=torch.float32,
-        output_loading_info=True,
-    )
-    # transformers would fill them with random numbers.
-    absent = sorted(loading["missing_keys"])
-    if absent:
-        raise UserError(
-            f"captions.weights: {weights} lacks {len(absent)} of the model's tensors, {absent[0]} among them; "
-            "pull the model again"
-        )
-    return model, processor
-
-
-def read_model_type(weights: Path) -> str | None:
-    """The architecture that a folder's `config.json` names.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    path = weights / "config.json"
-    try:
-        model_type: str | None = json.loads(path.read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"captions.weights: {path} cannot be read; save the model with save_pretrained()") from error
-    return model_type

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import AfterValidator
 
-from models.captions.captioner import Captioner, Wish, Writing, load_pretrained, wrong_option
+from models.captions.captioner import (
+    PART,
+    Beams,
+    Captioner,
+    Chunk,
+    NewTokens,
+    Wish,
+    WordRange,
+    Writing,
+)
 from models.captions.cleaning import MAX_WORDS
-from models.captions.crops import check_crop_options, cropped, marked
+from models.captions.crops import Padding, cropped, marked
 from models.handler import Expert
+from models.options import checked
 from models.pixels import rgb
+from models.pretrained import model_type, pretrained_model, pretrained_processor
 from models.torch_expert import Runtime
 from schemas.errors import UserError
 from schemas.records import Caption, Scene
@@ -22,9 +34,10 @@ from schemas.records import Caption, Scene
 if TYPE_CHECKING:
     import torch
 
+View = Literal["crop", "picture", "both"]
 _FORM = "Answer with the phrase alone, in lower case, without an article and without a full stop."
 # `{words}` becomes "1 word", "2 words" and so on.
-PROMPTS = {
+PROMPTS: dict[View, str] = {
     "crop": f"Name the main thing in this picture by a noun phrase of at most {{words}}. {_FORM}",
     "picture": f"Name the thing inside the red frame by a noun phrase of at most {{words}}. {_FORM}",
     "both": "The first picture has a red frame in it, the second shows what is inside the frame. "
@@ -32,20 +45,27 @@ PROMPTS = {
 }
 
 
+def _written(prompt: str) -> str:
+    if not prompt.strip():
+        raise ValueError("must hold a text")
+    return prompt
+
+
+@checked(PART)
 def load_chat(
     weights: Path,
     runtime: Runtime,
     *,
     seed: int,
-    view: str = "crop",
-    padding: float = 0.1,
+    view: View = "crop",
+    padding: Padding = 0.1,
     mask_background: bool = False,
-    prompt: str | None = None,
+    prompt: Annotated[str, AfterValidator(_written)] | None = None,
     processor: Mapping[str, Any] | None = None,
-    words: Sequence[int] = (1, MAX_WORDS),
-    num_beams: int = 1,
-    max_new_tokens: int = 24,
-    regions_per_chunk: int = 8,
+    words: WordRange = (1, MAX_WORDS),
+    num_beams: Beams = 1,
+    max_new_tokens: NewTokens = 24,
+    regions_per_chunk: Chunk = 8,
 ) -> Expert[dict[int, Caption]]:
     """A chat model from a folder of transformers weights: whatever `AutoModelForImageTextToText` loads and whose
     processor has a chat template.
@@ -70,23 +90,17 @@ def load_chat(
     Raises:
         UserError: a wrong option, or a folder that holds no such model.
     """
-    writing = Writing(words, num_beams, max_new_tokens, regions_per_chunk, seed)
-    check_crop_options(padding, mask_background)
-    if view not in PROMPTS:
-        raise wrong_option("view", f"choose from {', '.join(PROMPTS)}", view)
-    if prompt is not None and not (isinstance(prompt, str) and prompt.strip()):
-        raise wrong_option("prompt", "expected a text", prompt)
-    named = isinstance(processor, Mapping) and all(isinstance(key, str) for key in processor)
-    if processor is not None and not named:
-        raise wrong_option("processor", "expected names with values", processor)
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    model, own = load_pretrained(weights, AutoModelForImageTextToText, AutoProcessor, None)
+    model_type(PART, weights, {each.model_type for each in AutoModelForImageTextToText._model_mapping})
+    model = pretrained_model(PART, AutoModelForImageTextToText, weights)
+    own = pretrained_processor(PART, AutoProcessor, weights)
     if getattr(own, "chat_template", None) is None:
-        raise UserError(f"captions.weights: {weights} has no chat template; take a chat (instruct) model")
+        raise UserError(f"{PART}.weights: {weights} has no chat template; take a chat (instruct) model")
     if processor is None:
         processor = {"do_image_splitting": False} if hasattr(own.image_processor, "do_image_splitting") else {}
     own.tokenizer.padding_side = "left"  # else generation would go on from the padding
+    writing = Writing(words, num_beams, max_new_tokens, regions_per_chunk, seed)
     return Chat(model, own, runtime, writing, view, padding, mask_background, prompt or PROMPTS[view], processor)
 
 
@@ -111,7 +125,7 @@ class Chat(Captioner):
         processor: Any,
         runtime: Runtime,
         writing: Writing,
-        view: str,
+        view: View,
         padding: float,
         mask_background: bool,
         prompt: str,

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from pydantic import Field
 
-from models.captions.captioner import wrong_option
 from schemas.masks import decode_mask
 from schemas.records import Region
 
-MAX_PADDING = 10
+Padding = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 GREY = 127
 RED = (255, 0, 0)
 
@@ -66,15 +66,3 @@ def marked(pixels: NDArray[np.uint8], region: Region) -> Image.Image:
     stroke = max(1, round(max(width, height) / 200))
     ImageDraw.Draw(image).rectangle((left, top, right - 1, bottom - 1), outline=RED, width=stroke)
     return image
-
-
-def check_crop_options(padding: Any, mask_background: Any) -> None:
-    """Whether the options of a captioner that looks at crops make sense.
-
-    Raises:
-        UserError: by the name of the option.
-    """
-    if isinstance(padding, bool) or not isinstance(padding, int | float) or not 0 <= padding <= MAX_PADDING:
-        raise wrong_option("padding", f"expected a share of the box from 0 to {MAX_PADDING}", padding)
-    if not isinstance(mask_background, bool):
-        raise wrong_option("mask_background", "expected true or false", mask_background)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from models.captions.captioner import is_whole, wrong_option
+from models.captions.captioner import PART, Words
 from models.captions.cleaning import MAX_WORDS, clean, printable
 from models.handler import Expert, PerScene
+from models.options import checked
 from schemas.records import Caption, Scene
 
 
-def detector_labels(*, max_words: int = MAX_WORDS) -> Expert[dict[int, Caption]]:
+@checked(PART)
+def detector_labels(*, max_words: Words = MAX_WORDS) -> Expert[dict[int, Caption]]:
     """The label of each region that its detector left in `raw_caption`; none for regions without one.
 
     Args:
@@ -17,8 +19,6 @@ def detector_labels(*, max_words: int = MAX_WORDS) -> Expert[dict[int, Caption]]
     Raises:
         UserError: a wrong option.
     """
-    if not is_whole(max_words, 1, MAX_WORDS):
-        raise wrong_option("max_words", f"expected a whole number from 1 to {MAX_WORDS}", max_words)
 
     def look(scene: Scene) -> dict[int, Caption]:
         return {

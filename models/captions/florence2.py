@@ -10,19 +10,31 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from models.captions.captioner import Captioner, Wish, Writing, load_pretrained, wrong_option
+from models.captions.captioner import (
+    PART,
+    Beams,
+    Captioner,
+    Chunk,
+    NewTokens,
+    Wish,
+    WordRange,
+    Writing,
+)
 from models.captions.cleaning import MAX_WORDS
 from models.handler import Expert
+from models.options import checked
 from models.pixels import picture_of, rgb_image
+from models.pretrained import model_type, pretrained_model, pretrained_processor
 from models.torch_expert import Runtime
 from schemas.records import Caption, Scene
 
 if TYPE_CHECKING:
     import torch
 
-TASKS = {
+Task = Literal["description", "category", "by_length"]
+TASKS: dict[Task, tuple[str, str]] = {
     "description": ("<REGION_TO_DESCRIPTION>", "<REGION_TO_DESCRIPTION>"),
     "category": ("<REGION_TO_CATEGORY>", "<REGION_TO_CATEGORY>"),
     "by_length": ("<REGION_TO_CATEGORY>", "<REGION_TO_DESCRIPTION>"),
@@ -30,16 +42,17 @@ TASKS = {
 _MARKUP = re.compile(r"<(?:loc_\d+|pad|/?s)>")
 
 
+@checked(PART)
 def load_florence2(
     weights: Path,
     runtime: Runtime,
     *,
     seed: int,
-    task: str = "description",
-    words: Sequence[int] = (1, MAX_WORDS),
-    num_beams: int = 1,
-    max_new_tokens: int = 24,
-    regions_per_chunk: int = 32,
+    task: Task = "description",
+    words: WordRange = (1, MAX_WORDS),
+    num_beams: Beams = 1,
+    max_new_tokens: NewTokens = 24,
+    regions_per_chunk: Chunk = 32,
 ) -> Expert[dict[int, Caption]]:
     """Florence-2 from a folder of its native transformers weights (model type `florence2`).
 
@@ -57,12 +70,12 @@ def load_florence2(
     Raises:
         UserError: a wrong option, or a folder that holds no such model.
     """
-    writing = Writing(words, num_beams, max_new_tokens, regions_per_chunk, seed)
-    if task not in TASKS:
-        raise wrong_option("task", f"choose from {', '.join(TASKS)}", task)
     from transformers import AutoProcessor, Florence2ForConditionalGeneration
 
-    model, processor = load_pretrained(weights, Florence2ForConditionalGeneration, AutoProcessor, ["florence2"])
+    model_type(PART, weights, {"florence2"})
+    model = pretrained_model(PART, Florence2ForConditionalGeneration, weights)
+    processor = pretrained_processor(PART, AutoProcessor, weights)
+    writing = Writing(words, num_beams, max_new_tokens, regions_per_chunk, seed)
     return Florence2(model, processor, runtime, writing, task)
 
 
@@ -77,7 +90,7 @@ class Florence2(Captioner):
         task: a name of `TASKS`.
     """
 
-    def __init__(self, model: torch.nn.Module, processor: Any, runtime: Runtime, writing: Writing, task: str) -> None:
+    def __init__(self, model: torch.nn.Module, processor: Any, runtime: Runtime, writing: Writing, task: Task) -> None:
         super().__init__(model, processor, runtime, writing)
         self._tasks = TASKS[task]
 

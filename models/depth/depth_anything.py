@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models.depth.estimator import DepthEstimator, Estimate, load_pretrained, read_config, refused_size, sizes_of
+from models.depth.estimator import PART, DepthEstimator, Estimate, load_pretrained, refused_size, sizes_of
+from models.options import checked
+from models.pretrained import pretrained_config
 from models.torch_expert import Runtime
 from schemas.errors import UserError
 from schemas.reasons import Rejected
@@ -39,6 +41,7 @@ class DepthAnything(DepthEstimator):
         return [Estimate(each["predicted_depth"]) for each in found]
 
 
+@checked(PART)
 def load_depth_anything(weights: Path, runtime: Runtime) -> DepthAnything:
     """A metric model: `depth-anything/Depth-Anything-V2-Metric-{Indoor,Outdoor}-{Small,Base,Large}-hf`.
 
@@ -49,7 +52,7 @@ def load_depth_anything(weights: Path, runtime: Runtime) -> DepthAnything:
     Raises:
         UserError: weights of another architecture, or of a model of relative depth.
     """
-    config = read_config(weights, "depth_anything")
+    config = pretrained_config(PART, weights, {"depth_anything"})
     kind = config.get("depth_estimation_type", "relative")
     if kind != "metric":
         raise UserError(

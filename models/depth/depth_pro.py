@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.depth.estimator import DepthEstimator, Estimate, check_bool, load_pretrained, read_config, sizes_of
+from models.depth.estimator import PART, DepthEstimator, Estimate, load_pretrained, sizes_of
+from models.options import checked
 from models.pixels import picture_of
+from models.pretrained import pretrained_config
 from models.torch_expert import Runtime
 from schemas.errors import UserError
 from schemas.reasons import Reason, Rejected
@@ -80,6 +82,7 @@ class DepthPro(DepthEstimator):
         return math.degrees(2 * math.atan(picture.width / 2 / picture.intrinsics.fx))
 
 
+@checked(PART)
 def load_depth_pro(weights: Path, runtime: Runtime, *, use_given_focal: bool = True) -> DepthPro:
     """Depth Pro, e.g. `apple/DepthPro-hf`.
 
@@ -93,8 +96,7 @@ def load_depth_pro(weights: Path, runtime: Runtime, *, use_given_focal: bool = T
         UserError: an option of another type, weights of another architecture, or a model without a field of
             view that is to use its own.
     """
-    check_bool("use_given_focal", use_given_focal)
-    config = read_config(weights, "depth_pro")
+    config = pretrained_config(PART, weights, {"depth_pro"})
     if not use_given_focal and not config.get("use_fov_model", False):
         raise UserError(
             f"depth.options.use_given_focal: {weights} has no part that estimates the field of view "

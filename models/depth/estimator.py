@@ -6,7 +6,6 @@ sets, and not distances along the rays; so their maps are used as they are.
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -16,8 +15,8 @@ import numpy as np
 
 from models.handler import Meter
 from models.pixels import picture_of, rgb_image
+from models.pretrained import pretrained_model, pretrained_processor
 from models.torch_expert import Runtime, TorchExpert
-from schemas.errors import UserError
 from schemas.rasters import encode_depth
 from schemas.reasons import Reason, Rejected
 from schemas.records import Depth, Scene
@@ -25,10 +24,11 @@ from schemas.records import Depth, Scene
 if TYPE_CHECKING:
     import torch
 
+PART = "depth"
 # What a 16-bit map of millimetres holds, metres.
 _NEAREST, _FARTHEST = 0.001, 65.535
 # Only used when pictures are masked for training; some checkpoints leave it out.
-_UNUSED = "mask_token"
+_UNUSED = ("*mask_token",)
 
 
 class Estimate(NamedTuple):
@@ -127,60 +127,21 @@ def refused_size(source: str, height: int, width: int, why: str) -> Rejected:
     return Rejected(Reason.BAD_DEPTH, f"{source} cannot take a picture of {width}×{height} pixels: {why}")
 
 
-def read_config(weights: Path, model_type: str) -> dict[str, Any]:
-    """The config of a folder of weights.
-
-    Raises:
-        UserError: there is none, or it is of another architecture than `model_type`.
-    """
-    path = weights / "config.json"
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found = config.get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"depth.weights: {path} cannot be read; save the model with save_pretrained()") from error
-    if found != model_type:
-        raise UserError(
-            f"depth.weights: {weights} holds a model of type {found!r}, the backend takes {model_type!r}; "
-            "choose the backend that fits, or other weights"
-        )
-    return config
-
-
 def load_pretrained(
-    weights: Path, model_class: Any, processor_class: Any, **processor_settings: Any
+    weights: Path, model_class: type[Any], processor_class: type[Any], **settings: Any
 ) -> tuple[Any, Any]:
-    """A model in float32 and its image processor, from a local folder of safetensors.
+    """A depth model and its image processor.
+
+    Args:
+        weights: local folder.
+        model_class: of transformers.
+        processor_class: likewise.
+        settings: of the processor, instead of those in the folder.
 
     Raises:
-        UserError: the processor's file is missing, or tensors of the model are, which transformers would
-            replace by random ones.
+        UserError: the folder does not hold them, or not all of the model.
     """
-    import torch
-
-    if not (weights / "preprocessor_config.json").is_file():
-        raise UserError(f"depth.weights: {weights} has no preprocessor_config.json; pull the model again")
-    processor = processor_class.from_pretrained(weights, local_files_only=True, **processor_settings)
-    model, loading = model_class.from_pretrained(
-        weights,
-        local_files_only=True,
-        use_safetensors=True,
-        trust_remote_code=False,
-        dtype=torch.float32,
-        output_loading_info=True,
+    return (
+        pretrained_model(PART, model_class, weights, unused=_UNUSED),
+        pretrained_processor(PART, processor_class, weights, **settings),
     )
-    absent = sorted(name for name in loading["missing_keys"] if not name.endswith(_UNUSED))
-    if absent:
-        raise UserError(f"depth.weights: {weights} lacks {len(absent)} of the model's tensors, {absent[0]} among them")
-    return model, processor
-
-
-def check_bool(option: str, value: object) -> bool:
-    """An option that must be true or false.
-
-    Raises:
-        UserError: it is neither.
-    """
-    if not isinstance(value, bool):
-        raise UserError(f"depth.options.{option}: must be true or false, not {value!r}")
-    return value

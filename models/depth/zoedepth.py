@@ -8,15 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from models.depth.estimator import (
-    DepthEstimator,
-    Estimate,
-    check_bool,
-    load_pretrained,
-    read_config,
-    refused_size,
-    sizes_of,
-)
+from models.depth.estimator import PART, DepthEstimator, Estimate, load_pretrained, refused_size, sizes_of
+from models.options import checked
+from models.pretrained import model_type
 from models.torch_expert import Runtime
 from schemas.reasons import Rejected
 from schemas.records import Scene
@@ -40,7 +34,7 @@ class ZoeDepth(DepthEstimator):
         flip: also look at the mirrored picture, and average.
     """
 
-    def __init__(self, model: torch.nn.Module, processor: Any, runtime: Runtime, *, flip: bool) -> None:
+    def __init__(self, model: Any, processor: Any, runtime: Runtime, *, flip: bool) -> None:
         if len(model.config.bin_configurations) > 1:
             model.metric_head.forward = partial(_by_domain, model.metric_head, model.metric_head.forward)
         super().__init__(model, processor, runtime, "zoedepth")
@@ -82,6 +76,7 @@ class ZoeDepth(DepthEstimator):
         return [Estimate(each["predicted_depth"]) for each in found]
 
 
+@checked(PART)
 def load_zoedepth(weights: Path, runtime: Runtime, *, pad: bool = True, flip: bool = False) -> ZoeDepth:
     """ZoeDepth, e.g. `Intel/zoedepth-nyu-kitti` (indoors and outdoors), `-nyu` or `-kitti`.
 
@@ -95,11 +90,9 @@ def load_zoedepth(weights: Path, runtime: Runtime, *, pad: bool = True, flip: bo
     Raises:
         UserError: an option of another type, or weights of another architecture.
     """
-    check_bool("pad", pad)
-    check_bool("flip", flip)
-    read_config(weights, "zoedepth")
     from transformers import ZoeDepthForDepthEstimation, ZoeDepthImageProcessor
 
+    model_type(PART, weights, {"zoedepth"})
     model, processor = load_pretrained(weights, ZoeDepthForDepthEstimation, ZoeDepthImageProcessor, do_pad=pad)
     return ZoeDepth(model, processor, runtime, flip=flip)
 

@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.embedding.text import TextEmbedder
+from models.pretrained import pretrained_model, pretrained_processor
 from models.torch_expert import Runtime
 from schemas.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-_WEIGHTS = "ambiguity.weights"
+_PART = "ambiguity"
+_WEIGHTS = f"{_PART}.weights"
 _MODULES = ("Transformer", "Pooling", "Normalize")
 # Flags of the pooling's config.json, and how they are called here.
 _POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "first"}
@@ -93,21 +95,9 @@ def load_sentence(weights: Path, runtime: Runtime) -> TextEmbedder:
         raise UserError(f"{_WEIGHTS}: {weights} puts a prompt ({prompt!r}) before texts, which is not supported here")
     from transformers import AutoModel, AutoTokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(encoder, local_files_only=True, trust_remote_code=False)
-        model, loaded = AutoModel.from_pretrained(
-            encoder,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{_WEIGHTS}: {weights} cannot be loaded: {first:.300}") from error
-    missing = sorted(name for name in loaded["missing_keys"] if not name.startswith("pooler."))
-    if missing:
-        raise UserError(f"{_WEIGHTS}: {weights} lacks {missing[0]} and {len(missing) - 1} more; fetch it again")
+    tokenizer = pretrained_processor(_PART, AutoTokenizer, encoder)
+    # BERT's own pooler, which many of these models were saved without, is not asked.
+    model = pretrained_model(_PART, AutoModel, encoder, unused=("pooler.*",))
     limit = min(int(settings.get("max_seq_length") or tokenizer.model_max_length), tokenizer.model_max_length)
     return SentenceEmbedder(model, tokenizer, pooling, limit, bool(settings.get("do_lower_case")), runtime)
 

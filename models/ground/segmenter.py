@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field
 
+from models.options import Texts, checked
 from models.pixels import picture_of, rgb_image
+from models.pretrained import model_type, pretrained_model, pretrained_processor
 from models.torch_expert import Runtime, TorchExpert
 from schemas.errors import UserError
 from schemas.masks import encode_mask
@@ -41,15 +43,27 @@ FLOOR = (
 TABLE = ("table", "coffee table", "desk", "counter", "countertop", "pool table")
 # The scores of 150 classes at a megapixel take 630 MB, and the networks' own grids are much coarser.
 _MAX_PIXELS = 1 << 20
+Covered = Annotated[float, Field(gt=0, le=1)]
 
 
+def classes_left(part: str, options: Mapping[str, Any]) -> None:
+    """A rule for `models.options.checked`: something counts as ground.
+
+    Raises:
+        UserError: nothing does.
+    """
+    if options["floor_classes"] == () == options["table_classes"]:
+        raise UserError(f"{part}.options: floor_classes and table_classes are both empty; take {part}.backend=none")
+
+
+@checked(PART, classes_left)
 def load_segformer(
     weights: Path,
     runtime: Runtime,
     *,
-    floor_classes: Sequence[str] | None = None,
-    table_classes: Sequence[str] | None = None,
-    min_share: float = 0.005,
+    floor_classes: Texts | None = None,
+    table_classes: Texts | None = None,
+    min_share: Covered = 0.005,
 ) -> Segmenter:
     """Ground by SegFormer (Xie et al., NeurIPS 2021).
 
@@ -64,44 +78,31 @@ def load_segformer(
     Raises:
         UserError: weights of another kind, a class that the model lacks, an option out of range.
     """
-    return _load("segformer", weights, runtime, floor_classes, table_classes, min_share)
+    from transformers import SegformerForSemanticSegmentation
+
+    return _load(
+        "segformer", SegformerForSemanticSegmentation, weights, runtime, floor_classes, table_classes, min_share
+    )
 
 
+@checked(PART, classes_left)
 def load_mask2former(
     weights: Path,
     runtime: Runtime,
     *,
-    floor_classes: Sequence[str] | None = None,
-    table_classes: Sequence[str] | None = None,
-    min_share: float = 0.005,
+    floor_classes: Texts | None = None,
+    table_classes: Texts | None = None,
+    min_share: Covered = 0.005,
 ) -> Segmenter:
     """Ground by Mask2Former (Cheng et al., CVPR 2022), read as semantic segmentation.
 
     Args and errors as those of `load_segformer`.
     """
-    return _load("mask2former", weights, runtime, floor_classes, table_classes, min_share)
+    from transformers import Mask2FormerForUniversalSegmentation
 
-
-def check_options(
-    *,
-    floor_classes: Sequence[str] | None = None,
-    table_classes: Sequence[str] | None = None,
-    min_share: float = 0.005,
-) -> None:
-    """Whether these options of the loaders can be right, as far as that can be told without a model.
-
-    Raises:
-        UserError: naming the option.
-    """
-    for name, classes in (("floor_classes", floor_classes), ("table_classes", table_classes)):
-        listed = isinstance(classes, list | tuple) and all(isinstance(item, str) for item in classes)
-        if classes is not None and not listed:
-            raise UserError(f"{PART}.options.{name}: must be null or a list of class names, found {classes!r:.80}")
-    if floor_classes is not None and not floor_classes and table_classes is not None and not table_classes:
-        raise UserError(f"{PART}.options: floor_classes and table_classes are both empty; take ground.backend=none")
-    number = isinstance(min_share, int | float) and not isinstance(min_share, bool)
-    if not (number and 0 < min_share <= 1):
-        raise UserError(f"{PART}.options.min_share: must be a share of the picture, 0 … 1, found {min_share!r}")
+    return _load(
+        "mask2former", Mask2FormerForUniversalSegmentation, weights, runtime, floor_classes, table_classes, min_share
+    )
 
 
 class Segmenter(TorchExpert[Ground | None]):
@@ -184,37 +185,18 @@ def _enlarged(mask: NDArray[np.bool_], width: int, height: int) -> NDArray[np.bo
 
 def _load(
     backend: str,
+    kind: type[Any],
     weights: Path,
     runtime: Runtime,
     floor_classes: Sequence[str] | None,
     table_classes: Sequence[str] | None,
     min_share: float,
 ) -> Segmenter:
-    check_options(floor_classes=floor_classes, table_classes=table_classes, min_share=min_share)
-    _check_architecture(backend, weights)
-    import transformers
+    from transformers import AutoImageProcessor
 
-    cls = {
-        "segformer": transformers.SegformerForSemanticSegmentation,
-        "mask2former": transformers.Mask2FormerForUniversalSegmentation,
-    }[backend]
-    try:
-        processor = transformers.AutoImageProcessor.from_pretrained(
-            weights, local_files_only=True, trust_remote_code=False
-        )
-        model, loaded = cls.from_pretrained(
-            weights, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{PART}.weights: {weights} cannot be loaded: {first:.300}") from error
-    # transformers would make up what is missing, such as the head of a backbone that was saved alone.
-    missing = sorted(loaded["missing_keys"])
-    if missing:
-        raise UserError(
-            f"{PART}.weights: {weights} lacks {missing[0]} and {len(missing) - 1} more of {cls.__name__}'s weights; "
-            "take a model that was trained for semantic segmentation"
-        )
+    model_type(PART, weights, {backend})
+    model = pretrained_model(PART, kind, weights)
+    processor = pretrained_processor(PART, AutoImageProcessor, weights)
     labels = model.config.id2label
     kinds = {
         "floor": _numbers("floor_classes", floor_classes, FLOOR, labels),
@@ -226,15 +208,6 @@ def _load(
             f"table_classes; there are {', '.join(list(_by_name(labels))[:20])} …"
         )
     return Segmenter(backend, model, processor, runtime, kinds, min_share)
-
-
-def _check_architecture(backend: str, weights: Path) -> None:
-    try:
-        found = json.loads((weights / "config.json").read_bytes())["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{PART}.weights: {weights} has no config.json of a transformers model") from error
-    if found != backend:
-        raise UserError(f"{PART}.weights: {weights} holds a model of type {found!r}; backend {backend!r} takes its own")
 
 
 def _numbers(

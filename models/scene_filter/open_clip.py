@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from PIL import Image
+from pydantic import BeforeValidator, Field
 
 from models.clip import Clip, encode_texts, load_clip
+from models.options import checked
 from models.pixels import rgb_image
 from models.scene_filter.labels import Labels, read_labels
 from models.torch_expert import Runtime, TorchExpert
-from schemas.errors import UserError
 from schemas.reasons import Reason, Rejected
 from schemas.records import Scene
 
@@ -23,20 +24,30 @@ PART = "scene_filter"
 _LONGEST = 50
 
 
+def _labels_of(given: Any) -> Labels | None:
+    if given is None or isinstance(given, Labels):
+        return given
+    if not isinstance(given, str):
+        raise ValueError("must be null or the name of a YAML file")
+    return read_labels(given)
+
+
+@checked(PART)
 def load_open_clip(
     weights: Path,
     runtime: Runtime,
     *,
-    labels: str | None = None,
-    threshold: float | None = None,
-    temperature: float | None = None,
+    labels: Annotated[Labels | None, BeforeValidator(_labels_of)] = None,
+    threshold: Annotated[float, Field(ge=0, lt=1)] | None = None,
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None,
 ) -> SceneClassifier:
     """A filter by any model of open_clip, SigLIP's kind included.
 
     Args:
         weights: a folder in the layout of open_clip's hub repositories.
         runtime: where and how it runs.
-        labels: a YAML file like `labels.yaml` beside this module, local or gs://; None takes that one.
+        labels: a YAML file like `labels.yaml` beside this module, local or gs://, which is read where the job is
+            started; None takes that one.
         threshold: None or 0 keeps a picture when its best label is positive, as the paper does; a number
             below 1 keeps it when its score, the probability of all positive labels together, is at least
             that, whichever label is best.
@@ -46,25 +57,7 @@ def load_open_clip(
     Raises:
         UserError: weights of another kind, a bad labels file, an option out of range.
     """
-    chosen = check_options(labels=labels, threshold=threshold, temperature=temperature)
-    return SceneClassifier(load_clip(PART, weights), runtime, chosen, threshold, temperature)
-
-
-def check_options(
-    *, labels: str | None = None, threshold: float | None = None, temperature: float | None = None
-) -> Labels:
-    """The labels, if these options of `load_open_clip` are right, which is told without a model.
-
-    Raises:
-        UserError: naming the option.
-    """
-    if threshold is not None and not (_is_number(threshold) and 0 <= threshold < 1):
-        raise UserError(f"{PART}.options.threshold: must be null or a probability, 0 … 1, found {threshold!r}")
-    if temperature is not None and not (_is_number(temperature) and 0 < temperature < float("inf")):
-        raise UserError(f"{PART}.options.temperature: must be null or a number above 0, found {temperature!r}")
-    if labels is not None and not isinstance(labels, str):
-        raise UserError(f"{PART}.options.labels: must be null or the name of a YAML file, found {labels!r:.80}")
-    return read_labels(labels)
+    return SceneClassifier(load_clip(PART, weights), runtime, labels or read_labels(None), threshold, temperature)
 
 
 class SceneClassifier(TorchExpert[float | None]):
@@ -100,12 +93,14 @@ class SceneClassifier(TorchExpert[float | None]):
         import torch
 
         pictures = [self._preprocess(_without_far_ends(rgb_image(scene))) for scene in scenes]
-        return self.move(torch.stack(pictures))
+        batch: torch.Tensor = self.move(torch.stack(pictures))
+        return batch
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Features of the pictures, (n, d) of unit length."""
         outputs: Any = self.model(batch)
-        return outputs["image_features"] if isinstance(outputs, dict) else outputs[0]
+        features: torch.Tensor = outputs["image_features"] if isinstance(outputs, dict) else outputs[0]
+        return features
 
     def read_out(self, outputs: torch.Tensor, scenes: Sequence[Scene]) -> list[float | Rejected | None]:
         """The score of each picture, or why it is no scene."""
@@ -150,7 +145,3 @@ def _without_far_ends(image: Image.Image) -> Image.Image:
         return image
     left, top = max(0, (width - longest) // 2), max(0, (height - longest) // 2)
     return image.crop((left, top, min(width, left + longest), min(height, top + longest)))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -10,16 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from models.captions.captioner import Captioner
 from models.pixels import rgb
 from models.random_weights import save
-from models.registry import handler
-from schemas.config import JobConfig
 from schemas.masks import encode_mask
 from schemas.records import Region, Scene
+from tests.models import experts
 from tests.models.pictures import odd_scenes
 
 Load = Callable[..., Captioner]
@@ -27,15 +25,6 @@ Load = Callable[..., Captioner]
 BOXES = ((0.1105, 0.0705, 0.6305, 0.5805), (0.3105, 0.4205, 1.0, 0.9305))
 # Enough for many a text to end before it and for some not to.
 MAX_NEW_TOKENS = 12
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Models this small run faster so."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
@@ -48,15 +37,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def load(weights: Callable[[str], Path]) -> Load:
     """A backend's tiny model as the job loads it."""
 
-    def loaded(backend: str, *, dtype: str = "fp32", folder: Path | None = None, **options: Any) -> Captioner:
-        settings = {
-            "backend": backend,
-            "weights": str(folder or weights(backend)),
-            "dtype": dtype,
-            "options": {"max_new_tokens": MAX_NEW_TOKENS} | options,
-        }
-        config = JobConfig.model_validate({"seed": 3, "captions": settings})
-        expert = handler("captions", config).load_model()
+    def loaded(backend: str, *, folder: Path | None = None, **settings: Any) -> Captioner:
+        settings = {"seed": 3, "max_new_tokens": MAX_NEW_TOKENS} | settings
+        expert = experts.load("captions", backend, folder or weights(backend), **settings)
         assert isinstance(expert, Captioner)
         return expert
 

@@ -83,11 +83,11 @@ def greyed(scene: Scene, region: Region) -> Image.Image:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"padding": -0.1}, "padding: expected a share of the box from 0 to 10, found '-0.1'"),
+        ({"padding": -0.1}, "padding: must be greater than or equal to 0, not -0.1"),
         ({"padding": True}, "padding"),
         ({"padding": float("nan")}, "padding"),
-        ({"mask_background": "yes"}, "mask_background: expected true or false"),
-        ({"prompt": 7}, "prompt: expected a text"),
+        ({"mask_background": "yes"}, "mask_background: must be a valid boolean"),
+        ({"prompt": 7}, "prompt: must be a valid string"),
     ],
 )
 def test_wrong_options(load: Load, options: dict[str, object], message: str) -> None:

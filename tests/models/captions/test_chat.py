@@ -172,9 +172,9 @@ def test_a_model_that_does_not_chat(load: Load, weights: Callable[[str], Path]) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"view": "box"}, "view: choose from crop, picture, both, found 'box'"),
-        ({"prompt": " "}, "prompt: expected a text"),
-        ({"processor": [1]}, "processor: expected names with values"),
+        ({"view": "box"}, "view: must be 'crop', 'picture' or 'both', not 'box'"),
+        ({"prompt": " "}, "prompt: must hold a text"),
+        ({"processor": [1]}, "processor: must be names with values"),
         ({"padding": 11}, "padding"),
     ],
 )

@@ -33,5 +33,5 @@ def test_the_detectors_label_is_the_caption() -> None:
 
 def test_wrong_options() -> None:
     config = JobConfig.model_validate({"captions": {"backend": "detector", "options": {"max_words": 7}}})
-    with pytest.raises(UserError, match=r"captions.options.max_words: expected a whole number from 1 to 6, found '7'"):
+    with pytest.raises(UserError, match=r"captions.options.max_words: must be less than or equal to 6, not 7"):
         handler("captions", config).load_model()

@@ -96,5 +96,5 @@ def test_a_picture_is_seen_once(load: Load, scenes: list[Scene], monkeypatch: py
 
 
 def test_an_unknown_task(load: Load) -> None:
-    with pytest.raises(UserError, match=r"options.task: choose from description, category, by_length, found 'ocr'"):
+    with pytest.raises(UserError, match=r"options.task: must be 'description', 'category' or 'by_length', not 'ocr'"):
         load("florence2", task="ocr")

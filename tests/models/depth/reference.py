@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,42 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForDepthEstimation, pipeline
 
 from models.depth import estimator
 from models.handler import Expert
-from models.registry import handler
-from schemas.config import JobConfig
 from schemas.rasters import decode_depth, encode_depth
 from schemas.records import Depth, Scene
-
-
-def build(builder: Callable[..., None], folder: Path, **changes: Any) -> Path:
-    """A tiny model of a builder of `models.random_weights.depth`, the same at every run."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        builder(folder, "tiny", **changes)
-    return folder
-
-
-def load(backend: str, weights: Path, dtype: str = "fp32", **options: Any) -> Expert[Depth]:
-    """The expert as a worker of the job loads it."""
-    settings = {"backend": backend, "weights": str(weights), "options": options, "dtype": dtype}
-    config = JobConfig.model_validate({"depth": settings, "models": {"device": "cpu"}})
-    return handler("depth", config).load_model()
-
-
-def decoded(scene: Scene) -> Image.Image:
-    """The picture of a scene, by Pillow alone."""
-    assert scene.picture is not None
-    return Image.open(io.BytesIO(scene.picture.data)).convert("RGB")
+from tests.models.experts import pillow
 
 
 def by_pipeline(weights: Path, scene: Scene) -> np.ndarray:
     """Metres, float32, by transformers' depth estimation pipeline."""
     estimate = pipeline("depth-estimation", model=str(weights), device="cpu")
-    found: np.ndarray = estimate(decoded(scene))["predicted_depth"].numpy()
+    found: np.ndarray = estimate(pillow(scene))["predicted_depth"].numpy()
     return found
 
 
@@ -54,7 +30,7 @@ def by_documentation(weights: Path, scene: Scene, *, mirrored: bool = False, **p
     """What processor, model and post-processing make of a scene, step by step as the model's page shows it."""
     processor = AutoImageProcessor.from_pretrained(weights, **processor_settings)
     model = AutoModelForDepthEstimation.from_pretrained(weights).eval()
-    image = decoded(scene)
+    image = pillow(scene)
     inputs = processor(images=image, return_tensors="pt")
     size = [(image.height, image.width)]
     with torch.no_grad():

@@ -28,7 +28,7 @@ from schemas.errors import UserError
 from schemas.masks import decode_mask
 from schemas.records import Region, Scene
 from tests.conftest import run_pipeline
-from tests.models.learned import ask, job, load
+from tests.models.experts import ask, job, load
 from tests.models.pictures import odd_scenes
 from transforms.masks import SegmentRegions
 
@@ -153,7 +153,7 @@ def test_a_batch_is_the_same_as_one_by_one(folders: dict[str, Path], family: str
 def test_half_precision_makes_about_the_same_masks(folders: dict[str, Path], family: str) -> None:
     scene = SCENES["square"]
     (exact,) = ask(load("masks", family, folders[family]), [scene])
-    (half,) = ask(load("masks", family, folders[family], {"dtype": "bf16"}), [scene])
+    (half,) = ask(load("masks", family, folders[family], dtype="bf16"), [scene])
     assert set(exact) == set(half)
     for region_id, counts in exact.items():
         # Random masks are near zero everywhere; what half precision moves over it is little all the same.

@@ -15,7 +15,7 @@ from schemas.errors import UserError
 from schemas.reasons import Reason, Rejected
 from schemas.records import Scene
 from tests.models.detections import EVERYTHING, PHRASES, assert_close, assert_regions, regions_of
-from tests.models.learned import ask, load
+from tests.models.experts import ask, load
 from tests.models.pictures import encoded, odd_scenes, scene_of
 
 SCENES = odd_scenes()
@@ -145,7 +145,7 @@ def test_a_batch_is_the_same_as_one_by_one(folders: dict[str, Path]) -> None:
 def test_half_precision_finds_about_the_same(folders: dict[str, Path], family: str) -> None:
     scene, options = SCENES["square"], ALL | {"nms_iou": 1, "vocabulary": PHRASES}
     (exact,) = ask(load("regions", "grounding_dino", folders[family], **options), [scene])
-    (half,) = ask(load("regions", "grounding_dino", folders[family], {"dtype": "bf16"}, **options), [scene])
+    (half,) = ask(load("regions", "grounding_dino", folders[family], dtype="bf16", **options), [scene])
     boxes = [torch.tensor([region.bbox_xyxy for region in found.regions]) for found in (exact, half)]
     # Which proposals become queries may turn on the last bit; most do not.
     assert torch.cdist(boxes[0], boxes[1]).amin(dim=1).median() < 1.5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from schemas.reasons import Reason, Rejected
 from schemas.records import Proposals, Scene
 from tests.conftest import run_pipeline
 from tests.models.detections import EVERYTHING, PHRASES, assert_close, assert_regions, regions_of
-from tests.models.learned import ask, job, load
+from tests.models.experts import altered, ask, job, load
 from tests.models.pictures import odd_scenes
 from transforms.regions import ProposeRegions
 
@@ -100,7 +99,7 @@ def test_half_precision_moves_boxes_by_little(weights: Path, backend: str, optio
     # Every box on its own: which of two the suppression takes may turn on the last bit.
     options = EVERYTHING | options | {"nms_iou": 1}
     (exact,) = ask(load("regions", backend, weights, **options), [scene])
-    (half,) = ask(load("regions", backend, weights, {"dtype": "bf16"}, **options), [scene])
+    (half,) = ask(load("regions", backend, weights, dtype="bf16", **options), [scene])
     by_place = [sorted(region.bbox_xyxy for region in found.regions) for found in (exact, half)]
     assert len(by_place[0]) == len(by_place[1])
     boxes = [torch.tensor(sorted(region.bbox_xyxy for region in found.regions)) for found in (exact, half)]
@@ -167,14 +166,9 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_not_whole_is_refused(weights: Path, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    tensors = load_file(weights / "model.safetensors")
-    del tensors["box_head.dense2.weight"]
-    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
-    (tmp_path / "config.json").write_text(json.dumps(json.loads((weights / "config.json").read_text())))
+    folder = altered(weights, tmp_path / "holed", lambda tensors: tensors.pop("box_head.dense2.weight"))
     with pytest.raises(UserError, match=r"lacks 1 of the tensors of Owlv2ForObjectDetection, box_head.dense2.weight"):
-        load("regions", "owlv2", tmp_path)
+        load("regions", "owlv2", folder)
 
 
 def test_in_a_pipeline(weights: Path) -> None:

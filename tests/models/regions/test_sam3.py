@@ -25,7 +25,7 @@ from schemas.reasons import Reason, Rejected
 from schemas.records import Scene
 from tests.conftest import run_pipeline
 from tests.models.detections import EVERYTHING, PHRASES, assert_close, assert_regions, regions_of
-from tests.models.learned import ask, job, load
+from tests.models.experts import ask, job, load
 from tests.models.pictures import odd_scenes
 from transforms.masks import SegmentRegions
 from transforms.regions import ProposeRegions
@@ -94,7 +94,7 @@ def test_a_batch_is_the_same_as_one_by_one(weights: Path) -> None:
 def test_half_precision_finds_about_the_same(weights: Path) -> None:
     options = EVERYTHING | {"nms_iou": 1, "vocabulary": PHRASES}
     (exact,) = ask(load("regions", "sam3", weights, **options), [SCENES["square"]])
-    (half,) = ask(load("regions", "sam3", weights, {"dtype": "bf16"}, **options), [SCENES["square"]])
+    (half,) = ask(load("regions", "sam3", weights, dtype="bf16", **options), [SCENES["square"]])
     assert len(exact.regions) == len(half.regions)
     boxes = [torch.tensor([region.bbox_xyxy for region in found.regions]) for found in (exact, half)]
     assert torch.cdist(boxes[0], boxes[1]).amin(dim=1).median() < 1.5

@@ -21,7 +21,7 @@ from schemas.errors import UserError
 from schemas.reasons import Reason, Rejected
 from schemas.records import Scene
 from tests.conftest import run_pipeline
-from tests.models.experts import ask, config_of, load, pillow
+from tests.models.experts import ask, build, job, load, pillow
 from tests.models.pictures import encoded, odd_scenes, scene_of
 from transforms.scene_filter import SceneFilter
 
@@ -40,14 +40,9 @@ PLAIN = {
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    import torch
-
     root = tmp_path_factory.mktemp("filter")
-    (root / "siglip").mkdir()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        siglip(root / "siglip", "tiny")
-    return {"clip": random_weights.save("scene_filter", "open_clip", root / "clip"), "siglip": root / "siglip"}
+    clip = random_weights.save("scene_filter", "open_clip", root / "clip")
+    return {"clip": clip, "siglip": build(siglip, root / "siglip")}
 
 
 @pytest.fixture(scope="module")
@@ -216,11 +211,11 @@ def test_output_that_is_not_finite_is_a_failure_of_that_picture(folders: dict[st
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"threshold": 1}, r"scene_filter.options.threshold: .* found 1"),
-        ({"threshold": -0.1}, r"scene_filter.options.threshold: .* found -0.1"),
-        ({"threshold": "half"}, r"scene_filter.options.threshold: .* found 'half'"),
-        ({"temperature": 0}, r"scene_filter.options.temperature: .* found 0"),
-        ({"temperature": True}, r"scene_filter.options.temperature: .* found True"),
+        ({"threshold": 1}, r"scene_filter.options.threshold: .* not 1"),
+        ({"threshold": -0.1}, r"scene_filter.options.threshold: .* not -0.1"),
+        ({"threshold": "half"}, r"scene_filter.options.threshold: .* not 'half'"),
+        ({"temperature": 0}, r"scene_filter.options.temperature: .* not 0"),
+        ({"temperature": True}, r"scene_filter.options.temperature: .* not True"),
         ({"labels": ["a"]}, r"scene_filter.options.labels: must be null or the name of a YAML file"),
         ({"labels": "nowhere.yaml"}, r"scene_filter.options.labels: nowhere.yaml cannot be read \(No such file"),
         ({"labels": "sg://x/y.yaml"}, r"scene_filter.options.labels: sg://x/y.yaml cannot be read \(Unable to get"),
@@ -302,7 +297,7 @@ def test_inside_the_job(folders: dict[str, Path], plain: str) -> None:
         found, ledger = (
             pipeline
             | beam.Create(list(scenes.values()))
-            | SceneFilter(config_of("scene_filter", "open_clip", folders["clip"], {"labels": plain}))
+            | SceneFilter(job("scene_filter", "open_clip", folders["clip"], labels=plain))
         )
         seen = found | beam.Map(lambda scene: scene.row.image_id if scene.scene_score > 0 else "")
         assert_that(seen, equal_to(sorted(kept)))
