@@ -153,7 +153,7 @@ def _places(request: Request) -> dict[str, str]:
 def _tree(flags: Mapping[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for flag, path in FLAGS.items():
-        value = flags.get(flag)
+        value: Any = flags.get(flag)
         if value in (None, [], ""):
             continue
         if flag == "columns":
@@ -215,14 +215,10 @@ def _print_submitted(jobs: Sequence[str], job: Job, out: Console) -> None:
 
 def _print_run(record: RunRecord, output: str, out: Console) -> None:
     table = Table(title=f"{record.command}: {record.rows.read:,} rows", title_justify="left")
-    for name, justify in (
-        ("stage", "left"),
-        ("rows in", "right"),
-        ("rows out", "right"),
-        ("s", "right"),
-        ("refused", "left"),
-    ):
-        table.add_column(name, justify=justify)
+    table.add_column("stage")
+    for name in ("rows in", "rows out", "s"):
+        table.add_column(name, justify="right")
+    table.add_column("refused")
     for stage in record.stages:
         refused = ", ".join(
             f"{outcome.rows} {outcome.reason}"

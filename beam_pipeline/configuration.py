@@ -81,7 +81,7 @@ def _read(path: str) -> str:
     from apache_beam.io.filesystems import FileSystems
 
     with FileSystems.open(path) as handle:
-        return handle.read().decode("utf-8")
+        return str(handle.read(), "utf-8")
 
 
 def _tree(value: Any, where: str) -> Tree:

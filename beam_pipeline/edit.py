@@ -67,7 +67,7 @@ class Edit:
 
     def path(self, name: str) -> str:
         """The full path of a file of the new state."""
-        return FileSystems.join(self._root, self._staged.get(name, name))
+        return str(FileSystems.join(self._root, self._staged.get(name, name)))
 
     def files(self, part: SliceRecord, table: str) -> dict[int, str]:
         """The files of one table of a slice, by shard."""
@@ -211,7 +211,8 @@ class Edit:
         """The new rows of the ledger, and of `seen`, of pictures that repeat others."""
         if not repeats:
             return (), ()
-        refused, sightings = [], []
+        refused: list[LedgerRow] = []
+        sightings: list[Sighting] = []
         for path in ledger:
             for row in ledger_from_table(self._read(path)):
                 if row.image_id not in repeats:

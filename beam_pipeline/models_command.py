@@ -14,7 +14,7 @@ from models.weights import RECORD, is_hub_id, pull, verify
 from schemas.errors import UserError
 
 
-def list_backends(preset: str | None, config_file: Path | None, settings: Sequence[str]) -> None:
+def list_backends(preset: str | None, config_file: str | None, settings: Sequence[str]) -> None:
     """Print the backends of every part, or those that a config takes.
 
     Raises:
@@ -38,7 +38,7 @@ def list_backends(preset: str | None, config_file: Path | None, settings: Sequen
 
 
 def pull_weights(
-    weights: Sequence[str], to: str, preset: str | None, config_file: Path | None, settings: Sequence[str]
+    weights: Sequence[str], to: str, preset: str | None, config_file: str | None, settings: Sequence[str]
 ) -> None:
     """Fetch hub models into `to`: those named, else those that a config needs.
 
@@ -56,8 +56,8 @@ def pull_weights(
         if not wanted:
             raise UserError("nothing to pull: no expert of this configuration has hub weights; name one, or a --preset")
     console = Console(soft_wrap=True)
-    for hub_id, revision in wanted.items():
-        record = pull(hub_id, revision, to)
+    for hub_id, commit in wanted.items():
+        record = pull(hub_id, commit, to)
         size = sum(file.bytes for file in record.files.values())
         console.print(f"{hub_id}@{record.revision}: {len(record.files)} files, {size / 1e6:,.1f} MB")
     console.print(f"take them with --set models.folder={to}")

@@ -24,7 +24,7 @@ class Swap(Record):
 
 def is_swapping(root: str) -> bool:
     """Whether a change of this output was being put in place when it was cut off, or is now."""
-    return FileSystems.exists(FileSystems.join(root, SWAP))
+    return bool(FileSystems.exists(FileSystems.join(root, SWAP)))
 
 
 def swap(root: str, moves: Sequence[tuple[str, str]]) -> None:

@@ -93,8 +93,9 @@ def encode_texts(clip: Clip, texts: Sequence[str], device: torch.device) -> torc
     """Features of texts, (n, d) of unit length, in the precision that the caller's autocast gives."""
     import torch
 
+    model: Any = clip.model
     features = [
-        clip.model.encode_text(clip.tokenize(batch).to(device), normalize=True)
+        model.encode_text(clip.tokenize(batch).to(device), normalize=True)
         for batch in _batches(list(texts), _TEXT_BATCH)
     ]
     return torch.nn.functional.normalize(torch.cat(features).float(), dim=-1)

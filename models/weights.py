@@ -104,7 +104,7 @@ def find_pulled(part: str, hub_id: str, revision: str | None, models: ModelsConf
 
     if models.folder is not None:
         root = models.folder if "://" in models.folder else str(Path(models.folder).expanduser())
-        place = FileSystems.join(root, folder_name(hub_id))
+        place: str = FileSystems.join(root, folder_name(hub_id))
         found = FileSystems.exists(FileSystems.join(place, RECORD))
         if found:
             record = _read_record(part, place)

@@ -75,24 +75,35 @@ def _region_row(region: Region) -> RegionRow:
     shape = region.shape
     if shape is None or region.mask_rle is None:
         raise ValueError(f"region {region.region_id} is not complete: a stage was left out of the line")
+    left, top, right, bottom = region.bbox_xyxy
     return RegionRow(
         region_id=region.region_id,
         caption=region.caption or "",
         raw_caption=region.raw_caption or "",
-        score=float(np.float32(region.score)),
-        bbox_xyxy=tuple(np.float32(region.bbox_xyxy).tolist()),
+        score=_single(region.score),
+        bbox_xyxy=(_single(left), _single(top), _single(right), _single(bottom)),
         mask_rle=region.mask_rle,
         area_px=region.area_px,
         point_count=shape.point_count,
-        box_center=tuple(_quantised(shape.box_center)),
-        box_size=tuple(_quantised(shape.box_size)),
+        box_center=_triple(shape.box_center),
+        box_size=_triple(shape.box_size),
         yaw=None if shape.yaw is None else round(float(shape.yaw), _MICROMETRES),
-        obb_size=None if shape.obb_size is None else tuple(_quantised(shape.obb_size)),
+        obb_size=None if shape.obb_size is None else _triple(shape.obb_size),
         truncated=shape.truncated,
         points_mm=shape.points_mm,
     )
 
 
+def _single(value: float) -> float:
+    """The value as its float32 column holds it."""
+    return float(np.float32(value))
+
+
 def _quantised(metres: NDArray[np.float64]) -> list[float]:
     # Adding zero turns -0.0 into 0.0, which would compare equal and be written differently.
     return [round(float(value), _MICROMETRES) + 0.0 for value in metres]
+
+
+def _triple(metres: NDArray[np.float64]) -> tuple[float, float, float]:
+    x, y, z = _quantised(metres)
+    return x, y, z

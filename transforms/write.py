@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import apache_beam as beam
 from apache_beam.io.filesystem import CompressionTypes
@@ -88,7 +88,8 @@ class WriteTable(beam.PTransform):
     def expand(self, elements: PCollection) -> PCollection:
         """Shard, group, sort, write."""
         table, layout, again = self._table, self._layout, self._again
-        kind = tuple[int, tuple[str, table.payload]]
+        payload: Any = table.payload
+        kind = tuple[int, tuple[str, payload]]
         keyed = elements | "Shard" >> beam.Map(_keyed, table, layout.num_shards).with_output_types(kind)
         written: Iterable[int] = range(layout.num_shards)
         if again is not None:
@@ -157,7 +158,7 @@ def write_file(path: str, write: Callable[[BinaryIO], int], *, temporary: str) -
     try:
         with raw:
             counted = _Counted(raw)
-            rows = write(counted)
+            rows = write(cast("BinaryIO", counted))
         FileSystems.rename([unfinished], [path])
     except BaseException:
         if FileSystems.exists(unfinished):
@@ -177,7 +178,7 @@ def _make_folder(path: str) -> None:
 
 
 class _Counted:
-    """A writable handle that hashes and counts what passes through."""
+    """As much of a writable handle as the tables use; hashes and counts what passes through."""
 
     closed = False
 

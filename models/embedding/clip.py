@@ -21,7 +21,7 @@ class ClipText(TextEmbedder):
         self._device = runtime.place()
         self._clip = Clip(runtime.install(clip.model), clip.preprocess, clip.tokenize)
         self._runtime = runtime
-        self._dimension = self.encode([""]).shape[1]
+        self._dimension = int(self.encode([""]).shape[1])
 
     @property
     def dimension(self) -> int:

@@ -34,7 +34,7 @@ def zoedepth(folder: Path, size: Size, **changes: Any) -> None:
             "num_attractors": [4, 4, 2, 1],
             "patch_transformer_hidden_size": 128,
         }
-        domains: list[dict[str, Any]] = [domain | {"n_bins": 16} for domain in domains]
+        domains = [domain | {"n_bins": 16} for domain in domains]
     config = ZoeDepthConfig(
         backbone_config=backbone,
         num_patch_transformer_layers=4,
@@ -54,8 +54,9 @@ def depth_anything(folder: Path, size: Size, **changes: Any) -> None:
     from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
 
     stages = [f"stage{number}" for number in ((3, 6, 9, 12) if size == "full" else (1, 2, 3, 4))]
-    layers = {"num_hidden_layers": 12, "hidden_size": 384, "num_attention_heads": 6, "image_size": 518}
-    sides, settings = 518, {"neck_hidden_sizes": [48, 96, 192, 384], "fusion_hidden_size": 64}
+    layers: dict[str, Any] = {"num_hidden_layers": 12, "hidden_size": 384, "num_attention_heads": 6, "image_size": 518}
+    settings: dict[str, Any] = {"neck_hidden_sizes": [48, 96, 192, 384], "fusion_hidden_size": 64}
+    sides = 518
     if size == "tiny":
         layers = {"num_hidden_layers": 4, "hidden_size": 32, "num_attention_heads": 2, "image_size": 70}
         sides, settings = 70, {"neck_hidden_sizes": [16, 16, 16, 16], "fusion_hidden_size": 16}
@@ -83,8 +84,9 @@ def depth_pro(folder: Path, size: Size, **changes: Any) -> None:
     """`apple/DepthPro-hf`: three DINOv2-L on patches of 384 pixels; `changes` go over its config."""
     from transformers import DepthProConfig, DepthProForDepthEstimation, DepthProImageProcessor
 
-    backbone = {"num_hidden_layers": 24, "hidden_size": 1024, "num_attention_heads": 16}
-    side, settings = 384, {}
+    backbone: dict[str, Any] = {"num_hidden_layers": 24, "hidden_size": 1024, "num_attention_heads": 16}
+    settings: dict[str, Any] = {}
+    side = 384
     if size == "tiny":
         backbone = {"num_hidden_layers": 4, "hidden_size": 32, "num_attention_heads": 2}
         side = 32
@@ -121,19 +123,19 @@ BUILDERS: dict[str, Callable[[Path, Size], None]] = {
     "depth_pro": depth_pro,
 }
 
-_BEIT = {
+_BEIT: dict[str, Any] = {
     "image_size": 384,
     "use_relative_position_bias": True,
     "reshape_hidden_states": False,
 }
-_BEIT_LARGE = {
+_BEIT_LARGE: dict[str, Any] = {
     "num_hidden_layers": 24,
     "hidden_size": 1024,
     "intermediate_size": 4096,
     "num_attention_heads": 16,
     "out_features": ["stage6", "stage12", "stage18", "stage24"],
 }
-_BEIT_TINY = {
+_BEIT_TINY: dict[str, Any] = {
     "num_hidden_layers": 4,
     "hidden_size": 32,
     "intermediate_size": 64,

@@ -93,7 +93,9 @@ class _GroundingDino(TorchExpert[Proposals]):
         from transformers.image_transforms import get_size_with_aspect_ratio
 
         picture, size = picture_of(scene), self.processor.image_processor.size
-        return get_size_with_aspect_ratio((picture.height, picture.width), size["shortest_edge"], size["longest_edge"])
+        shortest, longest = size["shortest_edge"], size["longest_edge"]
+        seen: tuple[int, int] = get_size_with_aspect_ratio((picture.height, picture.width), shortest, longest)
+        return seen
 
     def prepare(self, scenes: Sequence[Scene]) -> Any:
         images = [rgb_image(scene) for scene in scenes]
