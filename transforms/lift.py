@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -13,13 +14,13 @@ from schemas.random import seeded_rng
 from schemas.rasters import decode_depth
 from schemas.reasons import Reason, RegionReason, Rejected
 from schemas.records import DroppedRegion, Frame, Intrinsics, Region, RegionShape, Scene
-from transforms.geometry.boxes import axis_aligned_box, footprint
+from transforms.geometry.boxes import Footprint, axis_aligned_box, footprints
 from transforms.geometry.camera import Points, transform
 from transforms.geometry.canonical import world_from_camera
 from transforms.geometry.gaps import pairwise_gaps
 from transforms.geometry.ground import GroundPlane, NoGround, geometric_ground, labelled_ground
 from transforms.geometry.masks import rle_indices
-from transforms.geometry.regions import clouds_of
+from transforms.geometry.regions import Cloud, clouds_of
 from transforms.geometry.view import View
 from transforms.intrinsics import from_fov, usable
 from transforms.stage import SceneStage
@@ -68,30 +69,32 @@ def measure(
     readable = [mask for mask in masks if not isinstance(mask, RegionReason)]
     view = View.of(depth, readable, intrinsics)
     frame = _frame(scene, view, config, rng)
-    kept: list[Region] = []
-    clouds: list[Points] = []
-    dropped: list[DroppedRegion] = []
     found = iter(clouds_of(readable, view, config))
-    for region, mask in zip(regions, masks, strict=True):
-        cloud = mask if isinstance(mask, RegionReason) else next(found)
+    outcomes = [mask if isinstance(mask, RegionReason) else next(found) for mask in masks]
+    clouds = [cloud for cloud in outcomes if isinstance(cloud, Cloud)]
+    placed = [cloud.points for cloud in clouds]
+    if frame.world_from_camera is not None:
+        placed = [transform(points, frame.world_from_camera) for points in placed]
+    measured = iter(zip(placed, _shapes(placed, [cloud.truncated for cloud in clouds], frame.canonical), strict=True))
+    kept: list[Region] = []
+    standing: list[Points] = []
+    dropped: list[DroppedRegion] = []
+    for region, cloud in zip(regions, outcomes, strict=True):
         if isinstance(cloud, RegionReason):
             dropped.append(DroppedRegion(region.region_id, cloud))
             continue
-        placed = cloud.points
-        if frame.world_from_camera is not None:
-            placed = transform(placed, frame.world_from_camera)
-        shape = _shape(placed, cloud.truncated, frame.canonical)
+        points, shape = next(measured)
         implausible = _implausible(shape, view.noise * cloud.depth, config)
         if implausible is not None:
             dropped.append(DroppedRegion(region.region_id, implausible))
             continue
         kept.append(replace(region, shape=shape))
-        clouds.append(placed)
+        standing.append(points)
     return replace(
         scene,
         frame=frame,
         regions=tuple(kept),
-        gaps_m=_quantised(pairwise_gaps(clouds)),
+        gaps_m=_quantised(pairwise_gaps(standing)),
         dropped=scene.dropped + tuple(dropped),
     )
 
@@ -173,9 +176,13 @@ def _gravity(given: tuple[float, float, float] | None) -> NDArray[np.float64] | 
     return gravity if np.isfinite(gravity).all() and np.linalg.norm(gravity) > 1e-6 else None
 
 
-def _shape(cloud: Points, truncated: bool, canonical: bool) -> RegionShape:
+def _shapes(clouds: Sequence[Points], truncated: Sequence[bool], canonical: bool) -> list[RegionShape]:
+    bases = footprints(clouds) if canonical else [None] * len(clouds)
+    return [_shape(*each) for each in zip(clouds, truncated, bases, strict=True)]
+
+
+def _shape(cloud: Points, truncated: bool, base: Footprint | None) -> RegionShape:
     center, size = axis_aligned_box(cloud)
-    base = footprint(cloud) if canonical else None
     upright = [] if base is None else [base.width, base.thickness, size[2], base.yaw]
     measures = _quantised(np.array([*center, *size, *upright]))
     return RegionShape(

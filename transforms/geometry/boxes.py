@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,6 +21,11 @@ _HEADING_SAMPLE = 3000
 
 # Cells along the longer side of a footprint.
 _SMALL_ALONG, _SMALL_IN_LARGE = 168, 7
+_SMALL_ACROSS = _SMALL_ALONG + 1
+# A margin of empty large cells, so that each has neighbours on all sides.
+_LARGE_ACROSS = _SMALL_ALONG // _SMALL_IN_LARGE + 3
+_LARGE_ALONG = np.arange(_SMALL_ACROSS) // _SMALL_IN_LARGE + 1
+_LARGE_OF_SMALL = np.add.outer(_LARGE_ALONG * _LARGE_ACROSS, _LARGE_ALONG).ravel()
 _COARSE = np.radians(np.arange(0, 90, 5.0))
 _FINE, _FINEST = np.radians(np.arange(-5, 5.01, 1)), np.radians(np.arange(-1.5, 1.51, 0.25))
 # Among footprints at most this much larger than the smallest, the one whose sides are best filled is taken.
@@ -61,21 +67,18 @@ def _extents(axes: NDArray[np.float64]) -> NDArray[np.float64]:
     outer, inner = int(_TAIL * axes.shape[1]), int(2 * _TAIL * axes.shape[1])
     place = min(3 * inner // _SAMPLE_STEP + 4, last)
     ranked = np.sort(sample, axis=1)
+    low, high = ranked[:, place], ranked[:, last - place]
+    outermost = (axes <= low[:, None]) | (axes >= high[:, None])
     ends = np.empty((len(axes), 2))
-    for values, low, high, end in zip(axes, ranked[:, place], ranked[:, last - place], ends, strict=True):
-        lowest, highest = _ranked(values, values <= low, inner), _ranked(values, values >= high, inner)[::-1]
-        end[0] = max(lowest[outer] - _REACH * (lowest[inner] - lowest[outer]), lowest[0])
-        end[1] = min(highest[outer] - _REACH * (highest[inner] - highest[outer]), highest[0])
+    for number, chosen in enumerate(outermost):
+        tails = axes[number][chosen]
+        tails.sort()
+        if len(tails) <= inner or tails[inner] > low[number] or tails[-1 - inner] < high[number]:
+            tails = np.sort(axes[number])
+        lowest, highest = tails[: inner + 1], tails[-1 - inner :][::-1]
+        ends[number, 0] = max(lowest[outer] - _REACH * (lowest[inner] - lowest[outer]), lowest[0])
+        ends[number, 1] = min(highest[outer] - _REACH * (highest[inner] - highest[outer]), highest[0])
     return ends
-
-
-def _ranked(values: NDArray[np.float64], chosen: NDArray[np.bool_], more_than: int) -> NDArray[np.float64]:
-    """The chosen values, ranked; all values when no more than so many are chosen."""
-    tail = values[chosen]
-    if len(tail) <= more_than:
-        tail = values.copy()
-    tail.sort()
-    return tail
 
 
 def axis_aligned_box(points: Points) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -85,23 +88,31 @@ def axis_aligned_box(points: Points) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 
 def footprint(points: Points) -> Footprint:
-    """The smallest rectangle on the ground that holds an object, as far as the part that is seen tells.
+    """`footprints` of one object alone."""
+    return footprints([points])[0]
+
+
+def footprints(clouds: Sequence[Points]) -> list[Footprint]:
+    """For each object the smallest rectangle on the ground that holds it, as far as the part that is seen tells.
 
     Of a box seen from a corner only two sides are in view, and around their L many rectangles are equally small;
     of those within a margin of the smallest, the one whose sides the points lie closest to is the right one.
 
     Args:
-        points: (n, 2) or (n, 3) in a frame with z up, n ≥ 1.
-
-    Returns:
-        Its heading and its sides.
+        clouds: (n, 2) or (n, 3) points each, in a frame with z up, n ≥ 1.
 
     Source:
         The closeness of points to the sides: Zhang et al., "Efficient L-shape fitting for vehicle detection using
         laser scanners", IV 2017.
     """
-    places = points.T[:2]
-    yaw = _heading(places)
+    if not clouds:
+        return []
+    places = [points.T[:2] for points in clouds]
+    return [_rectangle(each, yaw) for each, yaw in zip(places, _headings(places), strict=True)]
+
+
+def _rectangle(places: NDArray[np.float64], yaw: float) -> Footprint:
+    """The rectangle of a heading around places (2, n)."""
     along, across = _turned(places, np.array([yaw]))
     width, thickness = (float(high - low) for low, high in _extents(np.concatenate((along, across))))
     if thickness > width:
@@ -110,34 +121,59 @@ def footprint(points: Points) -> Footprint:
     return Footprint(float(np.pi / 2 - (np.pi / 2 - yaw) % np.pi), width, thickness)
 
 
-def _heading(places: NDArray[np.float64]) -> float:
-    """Heading of the smallest footprint: from large cells, then from small ones at its rim, then from points."""
-    near_first = (places - places[:, :1]).astype(np.float32)
-    large, rim = _cells(near_first)
-    heading = _closest_sides(large, _COARSE)
-    heading = _closest_sides(rim, heading + _FINE)
-    sample = np.ascontiguousarray(near_first[:, :: -(-places.shape[1] // _HEADING_SAMPLE)])
+def _headings(places: Sequence[NDArray[np.float64]]) -> list[float]:
+    """Headings of the smallest footprints: from large cells, then from small ones at the rim, then from points; k
+    arrays (2, n) of these."""
+    # Single precision is precise near the first point.
+    near_first = [(each - each[:, :1]).astype(np.float32) for each in places]
+    large, rim = zip(*(_cells(each) for each in near_first), strict=True)
+    heading = _closest_sides(large, np.zeros(len(places)), _COARSE)
+    heading = _closest_sides(rim, heading, _FINE)
+    return [_smallest(each, float(yaw)) for each, yaw in zip(near_first, heading, strict=True)]
+
+
+def _smallest(places: NDArray[np.float32], heading: float) -> float:
+    """The heading near another with the smallest rectangle around an even sample of places (2, n)."""
+    sample = np.ascontiguousarray(places[:, :: -(-places.shape[1] // _HEADING_SAMPLE)])
     along, across = _turned(sample, (heading + _FINEST).astype(np.float32))
     area = (along.max(axis=1) - along.min(axis=1)) * (across.max(axis=1) - across.min(axis=1))
     return float(heading + _FINEST[area.argmin()])
 
 
-def _closest_sides(places: NDArray[np.float32], headings: NDArray[np.float64]) -> np.float64:
-    """Of the headings (h,) whose rectangles around places (2, n) are about as small as the smallest, the one whose
-    sides are best filled."""
-    along, across = _turned(places, headings.astype(np.float32))
-    left, right = along.min(axis=1), along.max(axis=1)
-    near, far = across.min(axis=1), across.max(axis=1)
+def _closest_sides(
+    places: Sequence[NDArray[np.float32]], heading: NDArray[np.float64], tried: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """For each of k footprints, of the headings (h,) tried from its own (k,) on, those whose rectangles around its
+    places (2, m) are about as small as the smallest, the one whose sides are best filled: (k,)."""
+    count = np.array([own.shape[1] for own in places])
+    # Where there are fewer, the last place fills up.
+    padded = np.empty((count.size, 2, count.max()), dtype=np.float32)
+    for filled, own in zip(padded, places, strict=True):
+        filled[:, : own.shape[1]] = own
+        filled[:, own.shape[1] :] = own[:, -1:]
+    yaw = (heading[:, None] + tried).astype(np.float32)
+    cosine, sine = np.cos(yaw), np.sin(yaw)
+    along, across = np.stack((cosine, sine), axis=2) @ padded, np.stack((-sine, cosine), axis=2) @ padded
+    left, right = along.min(axis=2), along.max(axis=2)
+    near, far = across.min(axis=2), across.max(axis=2)
     length, breadth = right - left, far - near
     area = length * breadth
-    small = np.flatnonzero(area <= _AREA_MARGIN * area.min() + 1e-12)
-    along, across = along[small], across[small]
+    small = np.nonzero(area <= _AREA_MARGIN * area.min(axis=1, keepdims=True) + 1e-12)
     # How far inside its nearest side each place lies.
-    inside = np.minimum(along - left[small, None], right[small, None] - along)
-    np.minimum(inside, np.minimum(across - near[small, None], far[small, None] - across), out=inside)
-    per_length = 1 / (np.maximum(length, breadth)[small, None] + np.float32(1e-9))
-    mean = np.minimum(inside * per_length, np.float32(_NEAR_SIDE)).mean(axis=1)
-    return np.float64(headings[small[mean.argmin()]])
+    inside = np.minimum(_depth(along[small], left[small], right[small]), _depth(across[small], near[small], far[small]))
+    inside *= (1 / (np.maximum(length, breadth)[small] + np.float32(1e-9)))[:, None]
+    np.minimum(inside, np.float32(_NEAR_SIDE), out=inside)
+    repeated = padded.shape[2] - count[small[0]]
+    mean = np.full(yaw.shape, np.inf)
+    mean[small] = (inside.sum(axis=1) - repeated * inside[:, -1]) / count[small[0]]
+    return np.asarray(heading + tried[mean.argmin(axis=1)])
+
+
+def _depth(values: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How far from the nearer of two ends (s,) the values (s, m) between them are; overwrites these."""
+    values -= ((low + high) / 2)[:, None]
+    np.abs(values, out=values)
+    return np.subtract(((high - low) / 2)[:, None], values, out=values)
 
 
 def _cells(places: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -146,27 +182,21 @@ def _cells(places: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np
     origin."""
     corner = places.min(axis=1)
     edge = float((places.max(axis=1) - corner).max()) / _SMALL_ALONG + 1e-9
-    across = _SMALL_ALONG + 1
-    grid = ((places - corner[:, None]) * (1 / edge)).astype(np.int32)
-    held = np.bincount(grid[0] * across + grid[1])
+    column, row = ((places - corner[:, None]) * (1 / edge)).astype(np.int32)
+    held = np.bincount(column * _SMALL_ACROSS + row)
     small = np.flatnonzero(held.astype(bool))
-    column = small // across
-    row = small - column * across
-    # A margin of empty cells, so that each has neighbours on all sides.
-    size = _SMALL_ALONG // _SMALL_IN_LARGE + 3
-    large_of = (column // _SMALL_IN_LARGE + 1) * size + row // _SMALL_IN_LARGE + 1
-    count = np.bincount(large_of, weights=held[small], minlength=size * size)
+    large_of = _LARGE_OF_SMALL[small]
+    count = np.bincount(large_of, weights=held[small], minlength=_LARGE_ACROSS**2)
     large = np.flatnonzero(count)
     emptiest = large[np.argsort(count[large], kind="stable")]
-    full = np.zeros(size * size, dtype=bool)
+    full = np.zeros(_LARGE_ACROSS**2, dtype=bool)
     full[emptiest[np.cumsum(count[emptiest]) > _TAIL * places.shape[1]]] = True
     cells = np.flatnonzero(full)
-    enclosed = full[cells - 1] & full[cells + 1] & full[cells - size] & full[cells + size]
+    enclosed = full[cells - 1] & full[cells + 1] & full[cells - _LARGE_ACROSS] & full[cells + _LARGE_ACROSS]
     full[cells[enclosed]] = False
-    at_rim = full[large_of]
-    large_column = cells // size
-    large_at = np.array((large_column, cells - large_column * size), dtype=np.float32)
-    rim_at = np.array((column[at_rim], row[at_rim]), dtype=np.float32)
+    rim = small[full[large_of]]
+    large_at = np.array(np.divmod(cells, _LARGE_ACROSS), dtype=np.float32)
+    rim_at = np.array(np.divmod(rim, _SMALL_ACROSS), dtype=np.float32)
     return large_at * np.float32(_SMALL_IN_LARGE * edge), rim_at * np.float32(edge)
 
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms.geometry.boxes import axis_aligned_box, footprint, robust_extent
+from transforms.geometry.boxes import axis_aligned_box, footprint, footprints, robust_extent
 
 
 def turned(points, yaw):
@@ -73,3 +73,27 @@ def test_footprint_without_area(points):
     assert base.thickness == pytest.approx(0, abs=0.02 * base.width + 1e-9)
     assert base.width == pytest.approx(np.linalg.norm(np.ptp(points, axis=0)), rel=0.01)
     assert np.isfinite(base.yaw)
+
+
+@given(st.integers(0, 10_000), st.lists(st.integers(1, 4000), min_size=1, max_size=6))
+@settings(max_examples=40, deadline=None)
+def test_footprints_at_once_are_footprints_one_by_one(seed, sizes):
+    rng = np.random.default_rng(seed)
+    clouds = [
+        turned(rng.uniform(-1, 1, (size, 2)) * rng.uniform(0.1, 2, 2), rng.uniform(-2, 2)) + rng.normal(size=2)
+        for size in sizes
+    ]
+    assert footprints(clouds) == [footprint(cloud) for cloud in clouds]
+
+
+def test_no_footprints_of_nothing():
+    assert footprints([]) == []
+
+
+@pytest.mark.parametrize("repeated", [0.0, 1.0])
+def test_extent_where_a_regular_sample_misleads(repeated):
+    values = np.random.default_rng(0).uniform(0, 1, 8000)
+    values[::16] = repeated
+    low, high = robust_extent(values)
+    assert -0.01 < low < 0.01
+    assert 0.99 < high < 1.01
