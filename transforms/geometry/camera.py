@@ -52,8 +52,12 @@ def unproject_window(
     chosen = np.flatnonzero(mask)
     points = np.empty((3, chosen.size))
     # Arithmetic on the whole window reads memory in order; what the mask does not want is left behind last.
-    (depth * (1 / intrinsics.fx) * (u - intrinsics.cx)[:, None]).take(chosen, out=points[0], mode="clip")
-    (depth * (1 / intrinsics.fy) * (v - intrinsics.cy)).take(chosen, out=points[1], mode="clip")
+    across = depth * (1 / intrinsics.fx)
+    across *= (u - intrinsics.cx)[:, None]
+    across.take(chosen, out=points[0], mode="clip")
+    down = np.multiply(depth, 1 / intrinsics.fy, out=across)
+    down *= v - intrinsics.cy
+    down.take(chosen, out=points[1], mode="clip")
     depth.take(chosen, out=points[2], mode="clip")
     return points.T
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +34,7 @@ def robust_scale(points: Points) -> float:
     ranked = np.sort(points.T[:, ::step], axis=1)
     last = ranked.shape[1] - 1
     spread = (ranked[:, int(0.84 * last)] - ranked[:, int(0.16 * last)]) / 2
-    return float(3 * np.linalg.norm(spread) + 1e-6)
+    return 3 * math.hypot(*spread.tolist()) + 1e-6
 
 
 def object_points(points: Points, sides: Sides, pixel_size: float, noise: float = 0.0) -> NDArray[np.bool_]:
@@ -107,13 +108,13 @@ def _voxelise(points: Points, edge: float) -> _Voxels | None:
     """The voxels of (n, 3) points; None when all of them are one part."""
     axes = points.T
     from_corner = axes - axes.min(axis=1, keepdims=True)
-    reach = from_corner.max(axis=1)
+    reach: list[float] = from_corner.max(axis=1).tolist()
     # Something far away that the mask has caught must not make the grid huge; coarser cells tell it apart as well.
-    while np.prod(reach / edge + 1) > _MAX_CELLS:
+    while math.prod(side / edge + 1 for side in reach) > _MAX_CELLS:
         edge *= 1.5
     from_corner *= 1 / edge
     grid = from_corner.astype(np.int32)
-    shape = tuple(int(size) + 1 for size in reach * (1 / edge))
+    shape = tuple(int(side * (1 / edge)) + 1 for side in reach)
     key = (grid[0] * shape[1] + grid[1]) * shape[2] + grid[2]
     count = np.bincount(key, minlength=shape[0] * shape[1] * shape[2])
     labels, parts = ndimage.label(count.reshape(shape), structure=_TOUCHING)

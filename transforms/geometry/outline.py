@@ -6,6 +6,7 @@ jumps within that reach of the mask's border while crossing the border itself it
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -98,7 +99,7 @@ def crops_around(masks: Sequence[Indices], z: NDArray[np.float32], labels: NDArr
         top, bottom = (int(rows[0]), int(rows[-1]) + 1) if rows.size else (0, 0)
         mask = np.zeros((right - left + 2 * _PAD, bottom - top + 2 * _PAD), dtype=bool)
         mask[_PAD:-_PAD, _PAD:-_PAD] = whole[left:right, top:bottom]
-        of_pixel[index] = False
+        whole[left:right, top:bottom] = False
         start = windows[-1].stop if windows else 0
         windows.append(Window(start, start + mask.size, left - _PAD, top - _PAD, mask.shape[1]))
         own.append(mask.ravel())
@@ -248,9 +249,10 @@ def sides(crops: Crops, noise: float) -> list[Sides]:
     # The mask's own pixels count from its first.
     first = np.searchsorted(pixels, [window.start for window in crops.windows])
     number = np.searchsorted(pixels, ends) - first[crop]
-    parts = np.searchsorted(crop, np.arange(1, len(crops.windows)))
-    split = zip(*(np.split(array, parts) for array in (number, ~jump, hidden, cut)), strict=True)
-    return [Sides(*each) for each in split]
+    opened = ~jump
+    edges = np.searchsorted(crop, np.arange(len(crops.windows) + 1))
+    own = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
+    return [Sides(number[part], opened[part], hidden[part], cut[part]) for part in own]
 
 
 def _jumps(profile: NDArray[np.float32], noise: float) -> NDArray[np.bool_]:
