@@ -19,7 +19,7 @@ from beam_pipeline.dates import day_of, has_date, on_day
 from beam_pipeline.edit import parse_reasons
 from beam_pipeline.preflight import check_cluster
 from beam_pipeline.run import Job, Request, check_output_place, execute, prepare, stage_names, submit
-from beam_pipeline.runner import beam_options, is_local, writes_template
+from beam_pipeline.runner import beam_options, is_local, written_to
 from beam_pipeline.shuffles import measured, shuffles_of
 from models.registry import BACKENDS
 from schemas.errors import UserError
@@ -74,7 +74,7 @@ def run_command(command: Any, flags: Mapping[str, Any], arguments: Sequence[str]
             slice_rows=flags["slice_rows"],
             stall_after=flags["stall_after"],
             cancel_stalled=flags["cancel_stalled"],
-            wait=flags["wait"] is not False and not writes_template(beam_settings),
+            wait=flags["wait"] is not False and written_to(beam_settings) is None,
         )
     )
     if flags["dry_run"]:
@@ -207,8 +207,9 @@ def _print_shuffles(job: Job, out: Console) -> None:
 
 
 def _print_submitted(jobs: Sequence[str], job: Job, out: Console) -> None:
+    what = "written:" if written_to(job.request.beam_arguments) else "submitted"
     for name in jobs:
-        out.print(f"submitted {name}", highlight=False, soft_wrap=True, markup=False)
+        out.print(f"{what} {name}", highlight=False, soft_wrap=True, markup=False)
     last = "the last step" if job.plan.num_slices == 1 else "the same command and --resume, when all slices are there"
     out.print(f"{job.request.output}/run.json comes with {last}", highlight=False, soft_wrap=True, markup=False)
 

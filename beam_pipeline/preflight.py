@@ -6,6 +6,7 @@ worker can be started, and says why only in a worker's log.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import subprocess
@@ -63,11 +64,7 @@ def check_cluster(options: PipelineOptions, places: Mapping[str, str], *, shared
     if master:
         _check_flink(master)
     if portable.environment_type == "EXTERNAL":
-        if not (portable.environment_config or portable.environment_options):
-            raise UserError("--environment_config: EXTERNAL workers need the address of a worker pool, HOST:50000")
-        # Beam looks for JSON in the one before it looks at the other.
-        portable.environment_config = portable.environment_config or ""
-        pool = ExternalEnvironment.from_options(portable).url
+        pool = _pool(portable)
         runs_at = master.partition("://")[2] if master else endpoint
         if _is_here(pool) and runs_at and not _is_here(runs_at):
             return  # The pool stands beside each task manager, not beside this command.
@@ -77,6 +74,18 @@ def check_cluster(options: PipelineOptions, places: Mapping[str, str], *, shared
             "start a worker pool there: python -m apache_beam.runners.worker.worker_pool_main --service_port=PORT",
         )
         check_worker(pool)
+
+
+def _pool(portable: PortableOptions) -> str:
+    """The address of the worker pool: given as it is, as JSON with a `url`, or as an environment option."""
+    given = portable.environment_config
+    if given and given.strip().startswith("{"):
+        with contextlib.suppress(ValueError):
+            given = json.loads(given).get("url")
+    pool = given or portable.lookup_environment_option("external_service_address")
+    if not pool:
+        raise UserError("--environment_config: EXTERNAL workers need the address of a worker pool, HOST:50000")
+    return str(pool)
 
 
 def workers_are_here(options: PipelineOptions) -> bool:

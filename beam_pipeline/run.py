@@ -15,7 +15,13 @@ from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import DebugOptions, GoogleCloudOptions, PipelineOptions, SetupOptions
+from apache_beam.options.pipeline_options import (
+    DebugOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    PortableOptions,
+    SetupOptions,
+)
 from apache_beam.runners.runner import PipelineResult
 from rich.console import Console
 
@@ -24,7 +30,7 @@ from beam_pipeline.edit import Edit
 from beam_pipeline.lock import locked
 from beam_pipeline.pipeline import Command, SliceJob, Update, build
 from beam_pipeline.progress import watch
-from beam_pipeline.runner import check_dataflow, check_detachable, is_local, make_runner
+from beam_pipeline.runner import check_dataflow, check_detachable, is_local, make_runner, written_to
 from beam_pipeline.swap import finish_swap
 from beam_pipeline.watchdog import watch_stall
 from models.registry import check_experts
@@ -268,17 +274,15 @@ def submit(job: Job, console: Console) -> list[str]:
     `--resume`, when all are there.
 
     Returns:
-        What the runner calls each job; where a template was written, the place of the template.
+        What the runner calls each job; where a template or a jar was written, its place.
 
     Raises:
-        UserError: the output cannot be written, or a template was asked for more than one slice.
+        UserError: the output cannot be written, or a template or a jar was asked for more than one slice.
     """
     options = job.request.beam_arguments
-    template = options.view_as(GoogleCloudOptions).template_location
-    if template and len(job.todo) > 1:
-        raise UserError(
-            f"--slices: a template holds one job, and {len(job.todo)} slices are to do; name one by --slice"
-        )
+    written = written_to(options)
+    if written and len(job.todo) > 1:
+        raise UserError(f"--slices: {written} holds one job, and {len(job.todo)} slices are to do; name one by --slice")
     _check_writable(job.request.output)
     with locked(job.request.output):
         if job.request.resume:
@@ -287,7 +291,10 @@ def submit(job: Job, console: Console) -> list[str]:
         _make_ready(job, console)
         seen = tuple(file for part in job.finished.parts for file in _files(job.request.output, part, "seen"))
         started = [_start_slice(job.slice(index, seen), options) for index in job.todo]
-    return [template or _job_id(result) for result in started]
+    if options.view_as(PortableOptions).output_executable_path:
+        for result in started:
+            result.wait_until_finish()
+    return [written or _job_id(result) for result in started]
 
 
 def _job_id(result: PipelineResult) -> str:

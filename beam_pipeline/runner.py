@@ -77,17 +77,21 @@ def is_local(options: PipelineOptions) -> bool:
     return _name(options) in (None, *LOCAL)
 
 
-def writes_template(options: PipelineOptions) -> bool:
-    """Whether the job is written down for Dataflow to start, as in the launcher of a Flex Template."""
-    return options.view_as(GoogleCloudOptions).template_location is not None
+def written_to(options: PipelineOptions) -> str | None:
+    """Where the job is written down and not run: as a template of Dataflow's, or as a jar for a Flink application."""
+    template: str | None = options.view_as(GoogleCloudOptions).template_location
+    jar: str | None = options.view_as(PortableOptions).output_executable_path
+    return template or jar
 
 
 def check_detachable(options: PipelineOptions) -> None:
-    """Whether a job goes on after the command that submitted it has ended.
+    """Whether a job goes on after the command that submitted it has ended; one that is only written down need not.
 
     Raises:
         UserError: it would not; something that it needs lives in this process or its children.
     """
+    if written_to(options):
+        return
     portable = options.view_as(PortableOptions)
     own_server = _name(options) != "PortableRunner" or portable.job_endpoint in (None, "embed")
     if _name(options) != "DataflowRunner" and own_server:

@@ -121,8 +121,13 @@ def test_no_worker_pool() -> None:
     arguments = ("--runner=PortableRunner", "--environment_type=EXTERNAL")
     assert "need the address of a worker pool" in refused(*arguments)
     port = free_port()
-    line = refused(*arguments, f"--environment_config=localhost:{port}")
-    assert line.startswith(f"--environment_config: nothing answers at localhost:{port}; start a worker pool there")
+    for how in (
+        f"--environment_config=localhost:{port}",
+        f'--environment_config={{"url": "localhost:{port}"}}',
+        f"--environment_options=external_service_address=localhost:{port}",
+    ):
+        line = refused(*arguments, how)
+        assert line.startswith(f"--environment_config: nothing answers at localhost:{port}; start a worker pool there")
 
 
 def test_a_pool_beside_the_task_managers_of_another_machine_cannot_be_asked(

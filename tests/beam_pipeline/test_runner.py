@@ -5,7 +5,7 @@ from apache_beam.options.pipeline_options import DirectOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_pipeline.configuration import load_config
-from beam_pipeline.runner import beam_options, check_dataflow, check_detachable, is_local, make_runner, writes_template
+from beam_pipeline.runner import beam_options, check_dataflow, check_detachable, is_local, make_runner, written_to
 from schemas.errors import UserError
 
 OURS = ("--input", "--output", "--preset", "--store-images")
@@ -51,6 +51,7 @@ def test_typing_errors_are_told(arguments: list[str], complaint: str) -> None:
         beam_options(arguments, OURS)
 
 
+FLINK = ["--runner=FlinkRunner", "--flink_master=flink:8081"]
 DATAFLOW = ["--runner=DataflowRunner", "--project=p-1", "--temp_location=gs://b/tmp", "--sdk_container_image=r/i:1"]
 GPU = "{accelerator: 'type:nvidia-l4;count:1;install-nvidia-driver', min_ram: 16GB}"
 SERVICE_OPTION = "--dataflow_service_options=worker_accelerator=type:nvidia-tesla-t4;count:1;install-nvidia-driver"
@@ -138,5 +139,6 @@ def test_a_job_that_would_not(arguments: list[str], complaint: str) -> None:
 
 
 def test_the_launcher_of_a_template() -> None:
-    assert writes_template(beam_options([*DATAFLOW, "--template_location=gs://b/t"], OURS))
-    assert not writes_template(beam_options(DATAFLOW, OURS))
+    assert written_to(beam_options([*DATAFLOW, "--template_location=gs://b/t"], OURS)) == "gs://b/t"
+    assert written_to(beam_options([*FLINK, "--output_executable_path=job.jar"], OURS)) == "job.jar"
+    assert written_to(beam_options(DATAFLOW, OURS)) is None

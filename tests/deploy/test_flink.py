@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deploy.flink.cluster import Cluster, restart_task_manager
+from deploy.flink.cluster import Cluster, install, java_command, restart_task_manager
 from tests.conftest import SAMPLES
 from tests.deploy.clusters import (
     Gate,
@@ -85,6 +85,23 @@ def test_the_same_bytes_as_in_this_process(cluster: Cluster, sample_run: Path, t
     assert done.returncode == 0, done.stderr
     assert hashes(tmp_path / "run") == hashes(sample_run)
     assert jobs(cluster)[0] == "FINISHED"
+
+
+def test_an_application_jar(cluster: Cluster, sample_run: Path, tmp_path: Path) -> None:
+    """Written by one command, run by another: as `flink run`, or an application cluster, does."""
+    jar, output = tmp_path / "job.jar", tmp_path / "run"
+    written = run(generate(output, *submit(cluster), f"--output_executable_path={jar}"))
+    assert written.returncode == 0, written.stderr
+    assert f"written: {jar}" in written.stdout
+    assert not (output / "run.json").exists()
+    beam, flink = install()
+    # The whole of Beam's Flink library would be in the jar if its job server were one fat jar.
+    classpath = os.pathsep.join([str(jar), f"{beam}/*", f"{flink}/*"])
+    main_class = "org.apache.beam.runners.flink.FlinkPipelineRunner"
+    done = run([*java_command(cluster.state / "conf"), "-Xmx1g", "-cp", classpath, main_class])
+    assert done.returncode == 0, done.stdout[-2_000:]
+    assert (output / "run.json").exists()
+    assert hashes(output) == hashes(sample_run)
 
 
 def test_a_task_manager_dies(
