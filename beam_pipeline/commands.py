@@ -17,8 +17,9 @@ from beam_pipeline import exit_codes
 from beam_pipeline.configuration import load_config
 from beam_pipeline.dates import day_of, has_date, on_day
 from beam_pipeline.edit import parse_reasons
+from beam_pipeline.job import Job, Request, prepare, stage_names
 from beam_pipeline.preflight import check_cluster
-from beam_pipeline.run import Job, Request, check_output_place, execute, prepare, stage_names, submit
+from beam_pipeline.run import check_output_place, execute, submit
 from beam_pipeline.runner import beam_options, is_local, written_to
 from beam_pipeline.shuffles import measured, shuffles_of
 from models.registry import BACKENDS

@@ -26,7 +26,8 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from beam_pipeline.configuration import load_config
-from beam_pipeline.run import Request, execute, prepare
+from beam_pipeline.job import Request, prepare
+from beam_pipeline.run import execute
 from beam_pipeline.runner import beam_options
 from benchmarks.machine import describe_machine
 from schemas.arrow import SCENES

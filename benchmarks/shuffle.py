@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from beam_pipeline.configuration import load_config
+from beam_pipeline.job import Job, Request, prepare
 from beam_pipeline.pipeline import build
-from beam_pipeline.run import Job, Request, prepare
 from beam_pipeline.runner import beam_options, make_runner
 from beam_pipeline.shuffles import Shuffle, shuffles
 from benchmarks.machine import describe_machine

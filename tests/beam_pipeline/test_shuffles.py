@@ -10,8 +10,8 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_pipeline.cli import main
 from beam_pipeline.configuration import load_config
+from beam_pipeline.job import Job, Request, prepare
 from beam_pipeline.pipeline import build
-from beam_pipeline.run import Job, Request, prepare
 from beam_pipeline.runner import beam_options
 from beam_pipeline.shuffles import measured, shuffles, shuffles_of
 from benchmarks.shuffle import measure, rows_at
