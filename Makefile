@@ -26,7 +26,7 @@ demo: setup ## run the job on samples/ into demo-output/ and show what came out
 	$(BIN)/python samples/show.py demo-output
 
 test: setup-all ## all tests
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup-all ## ruff and mypy
 	$(BIN)/ruff check .

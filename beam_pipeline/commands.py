@@ -85,7 +85,8 @@ def run_command(command: Any, flags: Mapping[str, Any], arguments: Sequence[str]
         out.print("nothing was touched", highlight=False)
         return exit_codes.OK
     if not job.todo and not job.request.retry:
-        err.print(f"{job.request.output}: nothing to do, all of it is there", highlight=False)
+        done = f"{job.request.output}: nothing to do, all of it is there"
+        err.print(done, highlight=False, markup=False, soft_wrap=True)
     else:
         check_cluster(beam_settings, _places(job.request), shared_filesystem=flags["shared_filesystem"])
     try:

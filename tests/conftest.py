@@ -44,6 +44,15 @@ settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
+# Files whose tests take minutes: begun first, so that no worker is left alone with one at the end.
+_LONGEST = ("test_flink.py", "test_portable.py", "test_resume.py", "test_rgb_only.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first; all else in its order."""
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
+
+
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "samples"
 

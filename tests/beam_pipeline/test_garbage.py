@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -69,7 +70,8 @@ def written(folder: Path, name: str, case: dict[str, Any]) -> dict[str, Any]:
     """The manifest's row for a case whose files are put into `folder`."""
     case = {"fx": 50.0, "depth": GOOD, "instances": SIX} | case
     sizes = [case[kind].shape for kind in ("depth", "instances") if case[kind] is not None]
-    noise = np.random.default_rng(1).integers(0, 255, (*sizes[0], 3)).astype(np.uint8)
+    # Pictures of their own, or rows that bring the same otherwise would be duplicates.
+    noise = np.random.default_rng(crc32(name.encode())).integers(0, 255, (*sizes[0], 3)).astype(np.uint8)
     Image.fromarray(noise).save(folder / f"{name}.jpg")
     row = {"image_id": name, "image_url": f"{name}.jpg", "ground_ids": [1]}
     row["captions"] = [{"instance_id": number, "caption": f"thing {number}"} for number in range(10, 16)]

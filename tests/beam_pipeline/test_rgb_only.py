@@ -82,7 +82,7 @@ def test_every_expert_runs_inside_run_inference_with_its_hints(manifest: Path, w
     ]
     config = load_config("tiny", None, {}, settings)
     pipeline = run_pipeline()
-    rows, _, _ = pipeline | ReadManifest(str(manifest), config.input)
+    rows, *_ = pipeline | ReadManifest(str(manifest), config.input)
     _ = rows | Perceive(config)
     proto = pipeline.to_runner_api()
     stages = {transform.unique_name: transform for transform in proto.components.transforms.values()}

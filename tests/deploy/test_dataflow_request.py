@@ -178,7 +178,7 @@ def test_a_template_is_written_and_nothing_is_sent(store: str, bucket: storage.B
         done = generate(store, requests, "out/template", f"--template_location={template}")
     assert done.returncode == 0, done.stderr
     assert requests.jobs == []
-    assert f"submitted {template}" in done.stdout
+    assert f"written: {template}" in done.stdout
     job = json.loads(bucket.blob("templates/spatialvlm.json").download_as_bytes())
     assert job["environment"]["workerPools"][0]["sdkHarnessContainerImages"][0]["containerImage"] == IMAGE
 
@@ -187,5 +187,5 @@ def test_a_template_holds_one_job(store: str) -> None:
     with dataflow_service() as requests:
         done = generate(store, requests, "out/t", "--template_location=gs://bucket/templates/t.json", "--slices=2")
     assert done.returncode == 2
-    assert "a template holds one job" in done.stderr
+    assert "holds one job, and 2 slices are to do" in done.stderr
     assert requests.jobs == []

@@ -119,4 +119,5 @@ def test_mistakes_are_one_line(
 
 def test_the_run_itself_is_left_alone(site: Path, full_run: Path) -> None:
     assert pq.read_table(full_run / "qa").num_rows == 1600
-    assert {path.name for path in full_run.iterdir()} == {"scenes", "qa", "ledger", "run.json", "README.md", "report"}
+    expected = {"scenes", "qa", "ledger", "seen", "run.json", "README.md", "report"}
+    assert {path.name for path in full_run.iterdir()} == expected
