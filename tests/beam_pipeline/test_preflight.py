@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import threading
@@ -18,17 +17,11 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_pipeline.cli import main
 from beam_pipeline.preflight import check_cluster, expect_version, flink_master, workers_are_here
+from deploy.flink.cluster import free_port, listens
 from schemas.errors import UserError
 from tests.conftest import SAMPLES
 
 MANIFEST = str(SAMPLES / "manifest.parquet")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def options(*arguments: str) -> PipelineOptions:
@@ -157,9 +150,8 @@ def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
     process = subprocess.Popen(command, env={"PATH": f"{folder}:/usr/bin:/bin"}, stderr=subprocess.DEVNULL)
     for _ in range(240):
-        with socket.socket() as probe:
-            if probe.connect_ex(("localhost", port)) == 0:
-                break
+        if listens(port):
+            break
         assert process.poll() is None
         time.sleep(0.25)
     yield f"localhost:{port}"

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from deploy.flink.cluster import Cluster, by_flink
+from deploy.flink.cluster import Cluster, by_flink, free_port, listens
 from tests.conftest import ROOT, SAMPLES
 
 # Generous: two cores may have other work. Tests wait for conditions, never for these.
@@ -47,18 +46,6 @@ def wait_until(condition: Callable[[], bool], what: str, process: subprocess.Pop
         if process is not None and process.poll() is not None and not condition():
             raise AssertionError(f"ended before {what}: {(process.communicate()[1] or '')[-2_000:]}")
         time.sleep(0.1)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("localhost", port)) == 0
 
 
 def worker_environment(folder: Path) -> Path:

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from deploy.flink.cluster import free_port, listens
 from tests.deploy.clusters import (
-    free_port,
     generate,
     hashes,
-    listens,
     run,
     start,
     wait_until,
