@@ -7,6 +7,7 @@ compares the patch with phrases.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -147,9 +148,9 @@ class _Owlv2(TorchExpert[Proposals]):
                 logits=self.logits(patches), pred_boxes=self.model.box_predictor(patches, features)
             )
 
+    @abstractmethod
     def logits(self, patches: Any) -> Any:
         """(pictures, patches, phrases) from (pictures, patches, channels)."""
-        raise NotImplementedError
 
     def detect(self, outputs: Any, scenes: Sequence[Scene]) -> list[dict[str, Any]]:
         """The library's reading of the outputs: boxes in pixels, scores, and the number of the best phrase."""
