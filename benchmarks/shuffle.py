@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import apache_beam as beam
@@ -30,6 +33,13 @@ from schemas.run import RunRecord
 
 ROOT = Path(__file__).resolve().parent.parent
 _SAMPLED = "beam:metric:sampled_byte_size:v1"
+
+
+@contextmanager
+def copied(folder: Path) -> Iterator[Path]:
+    """A copy of a folder of pictures whose path is always equally long, because elements carry addresses."""
+    with tempfile.TemporaryDirectory(prefix="pictures-", dir="/tmp") as place:
+        yield Path(shutil.copytree(folder, place, dirs_exist_ok=True))
 
 
 def measure(job: Job) -> tuple[RunRecord, list[tuple[Shuffle, int, int]]]:
@@ -68,10 +78,11 @@ def main() -> None:
     # One shard, because Beam samples the sizes of all elements only where there are few.
     hints = [f"{part}.resource_hints={{min_ram: 1GB}}" for part in BACKENDS]
     settings = [*hints, "output.num_shards=1", *arguments.set]
-    with tempfile.TemporaryDirectory() as folder:
+    given = Path(arguments.input)
+    with copied(given.parent) as pictures, tempfile.TemporaryDirectory() as folder:
         config = load_config(arguments.preset, None, {}, settings)
         options = beam_options([], ())
-        request = Request("generate", arguments.input, f"{folder}/out", config, options, num_slices=1)
+        request = Request("generate", str(pictures / given.name), f"{folder}/out", config, options, num_slices=1)
         record, found = measure(prepare(request))
     rows = record.rows
 
@@ -98,7 +109,7 @@ def main() -> None:
     console.print(stages)
 
     if arguments.write:
-        on = f"{Path(arguments.input).parent.name}/ with the preset {arguments.preset}, {rows.kept} pictures"
+        on = f"{given.parent.name}/ with the preset {arguments.preset}, {rows.kept} pictures"
         place = ROOT / "beam_pipeline" / "element_bytes.json"
         place.write_text(json.dumps({"on": on, "bytes": kept}, indent=1) + "\n", encoding="utf-8")
 

@@ -14,16 +14,16 @@ from beam_pipeline.job import Job, Request, prepare
 from beam_pipeline.pipeline import build
 from beam_pipeline.runner import beam_options
 from beam_pipeline.shuffles import measured, shuffles, shuffles_of
-from benchmarks.shuffle import measure, rows_at
+from benchmarks.shuffle import copied, measure, rows_at
 from models.registry import BACKENDS
 from tests.conftest import SAMPLES
 
 HINTS = [f"{part}.resource_hints={{min_ram: 1GB}}" for part in BACKENDS]
 
 
-def make_job(output: Path, *settings: str) -> Job:
+def make_job(output: Path, *settings: str, pictures: Path = SAMPLES) -> Job:
     config = load_config("sample", None, {}, settings)
-    return prepare(Request("generate", str(SAMPLES / "manifest.parquet"), str(output), config, beam_options([], ())))
+    return prepare(Request("generate", str(pictures / "manifest.parquet"), str(output), config, beam_options([], ())))
 
 
 def test_the_kinds_of_places() -> None:
@@ -57,7 +57,8 @@ def test_an_expert_with_an_accelerator_is_kept_apart(tmp_path: Path) -> None:
 
 
 def test_what_is_told_is_what_is_measured(tmp_path: Path) -> None:
-    record, found = measure(make_job(tmp_path / "out", *HINTS, "output.num_shards=1"))
+    with copied(SAMPLES) as pictures:
+        record, found = measure(make_job(tmp_path / "out", *HINTS, "output.num_shards=1", pictures=pictures))
     told = measured().bytes
     for place, elements, total in found:
         if place.kind != "side input" and elements >= record.rows.kept:
