@@ -1,0 +1,172 @@
+"""General questions about pictures of the blocks world: what is there and where in the picture, nothing metric.
+
+Places are told in hundredths of the picture's sides, counted from its top left corner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from samples.blocks import COLOURS, SHAPES, Picture, Seen
+
+PLURALS = {"box": "boxes", "cylinder": "cylinders", "ball": "balls"}
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
+_COLUMNS, _ROWS = ("left", "middle", "right"), ("top", "middle", "bottom")
+
+
+@dataclass(frozen=True, slots=True)
+class General:
+    """A question that needs no metres, its answer, and its kind."""
+
+    question: str
+    answer: str
+    kind: str
+
+
+def _percent(pixels: float, size: int) -> int:
+    return int(np.clip(round(100 * pixels / size), 0, 99))
+
+
+def _middle(seen: Seen, size: int) -> tuple[int, int]:
+    left, top, right, bottom = seen.frame
+    return _percent((left + right) / 2, size), _percent((top + bottom) / 2, size)
+
+
+def _colour(picture: Picture, seen: Seen, rng: np.random.Generator) -> General | None:
+    shape = seen.solid.shape
+    if sum(other.solid.shape == shape for other in picture.objects) > 1:
+        return None
+    question = _pick(rng, "What colour is the {}?", "Which colour does the {} have?", "Tell me the colour of the {}.")
+    return General(question.format(shape), seen.solid.colour, "colour")
+
+
+def _shape(picture: Picture, seen: Seen, rng: np.random.Generator) -> General:
+    question = _pick(rng, "What shape is the {} thing?", "What is the {} object?", "Which shape has the {} one?")
+    return General(question.format(seen.solid.colour), seen.solid.shape, "shape")
+
+
+def _count(picture: Picture, seen: Seen, rng: np.random.Generator) -> General:
+    if rng.random() < 0.4:
+        question = _pick(rng, "How many objects are there?", "How many things do you see?", "Count the objects.")
+        return General(question, _NUMBERS[len(picture.objects)], "count")
+    shape = SHAPES[rng.integers(len(SHAPES))]
+    question = _pick(rng, "How many {} are there?", "How many {} do you see?", "Count the {}.")
+    count = sum(other.solid.shape == shape for other in picture.objects)
+    return General(question.format(PLURALS[shape]), _NUMBERS[count], "count")
+
+
+def _presence(picture: Picture, seen: Seen, rng: np.random.Generator) -> General:
+    here = {other.solid.caption for other in picture.objects}
+    name = seen.solid.caption
+    if rng.random() < 0.5:
+        while name in here:
+            name = f"{_pick(rng, *COLOURS)} {_pick(rng, *SHAPES)}"
+    question = _pick(rng, "Is there a {} in the picture?", "Do you see a {}?", "Can a {} be seen?").format(name)
+    return General(question.replace(" a orange", " an orange"), "yes" if name in here else "no", "presence")
+
+
+def _place(picture: Picture, seen: Seen, rng: np.random.Generator) -> General:
+    question = _pick(rng, "Where in the picture is the {}?", "At which point is the {}?", "Point at the {}.")
+    x, y = _middle(seen, picture.camera.size)
+    return General(question.format(seen.solid.caption), f"x {x:02d} y {y:02d}", "place")
+
+
+def _frame(picture: Picture, seen: Seen, rng: np.random.Generator) -> General:
+    question = _pick(rng, "Which part of the picture shows the {}?", "Frame the {}.", "From where to where is the {}?")
+    left, top, right, bottom = (_percent(edge, picture.camera.size) for edge in seen.frame)
+    return General(question.format(seen.solid.caption), f"x {left:02d} {right:02d} y {top:02d} {bottom:02d}", "frame")
+
+
+def _scan(picture: Picture, seen: Seen, rng: np.random.Generator) -> General:
+    question = _pick(rng, "Scan the picture from left to right.", "Frame all objects from left to right.")
+    found = []
+    for other in _ordered(picture):
+        left, top, right, bottom = (_percent(edge, picture.camera.size) for edge in other.frame)
+        found.append(f"{other.solid.caption} x {left:02d} {right:02d} y {top:02d} {bottom:02d}")
+    return General(question, ", ".join(found), "scan")
+
+
+def _fields(picture: Picture, seen: Seen, rng: np.random.Generator) -> General:
+    question = _pick(rng, "What is in each of the 8 by 8 fields?", "Name the 8 by 8 fields row by row.")
+    size = picture.camera.size
+    middles = (np.arange(8) * 2 + 1) * size // 16
+    names = _names(picture, colours_only=True)
+    words = [names.get(int(number), "plinth") for number in picture.instances[np.ix_(middles, middles)].flat]
+    return General(question, " ".join(words), "fields")
+
+
+def _region(picture: Picture, seen: Seen, rng: np.random.Generator) -> General:
+    question = _pick(rng, "In which part of the picture is the {}?", "Roughly where in the picture is the {}?")
+    x, y = _middle(seen, picture.camera.size)
+    answer = f"{_ROWS[min(y * 3 // 100, 2)]} {_COLUMNS[min(x * 3 // 100, 2)]}"
+    return General(question.format(seen.solid.caption), answer, "region")
+
+
+def _pointed(picture: Picture, seen: Seen, rng: np.random.Generator) -> General:
+    size = picture.camera.size
+    if rng.random() < 0.75:
+        rows, columns = np.nonzero(picture.instances == seen.instance)
+        at = int(rng.integers(len(rows)))
+        row, column = int(rows[at]), int(columns[at])
+    else:
+        row, column = (int(value) for value in rng.integers(size, size=2))
+    names = _names(picture)
+    question = _pick(rng, "What is at x {} y {}?", "What do you see at x {} y {}?", "Name what lies at x {} y {}.")
+    x, y = _percent(column + 0.5, size), _percent(row + 0.5, size)
+    answer = names.get(int(picture.instances[row, column]), "plinth")
+    return General(question.format(f"{x:02d}", f"{y:02d}"), answer, "pointed")
+
+
+def _list(picture: Picture, seen: Seen, rng: np.random.Generator) -> General:
+    question = _pick(rng, "What is in the picture?", "Name the objects from left to right.", "List what you see.")
+    return General(question, ", ".join(other.solid.caption for other in _ordered(picture)), "list")
+
+
+def _ordered(picture: Picture) -> list[Seen]:
+    """From left to right."""
+    return sorted(picture.objects, key=lambda other: other.frame[0] + other.frame[2])
+
+
+def _names(picture: Picture, colours_only: bool = False) -> dict[int, str]:
+    """What each instance is called, but for plinths."""
+    names = {other.instance: other.solid.colour if colours_only else other.solid.caption for other in picture.objects}
+    return {0: "sky", 1: "floor"} | names
+
+
+Ask = Callable[[Picture, Seen, np.random.Generator], General | None]
+KINDS: dict[str, tuple[Ask, float]] = {
+    "colour": (_colour, 1.0),
+    "shape": (_shape, 1.0),
+    "count": (_count, 1.0),
+    "presence": (_presence, 1.0),
+    "place": (_place, 2.0),
+    "frame": (_frame, 2.0),
+    "region": (_region, 0.5),
+    "pointed": (_pointed, 2.0),
+    "list": (_list, 0.5),
+    "scan": (_scan, 3.0),
+    "fields": (_fields, 3.0),
+}
+"""The kinds of general questions, how each is asked, and how often relative to the others."""
+
+
+def ask(picture: Picture, count: int, rng: np.random.Generator) -> list[General]:
+    """So many different questions about a picture."""
+    kinds = list(KINDS)
+    weights = np.array([weight for _, weight in KINDS.values()])
+    asked: dict[str, General] = {}
+    for kind in rng.choice(kinds, size=8 * count, p=weights / weights.sum()):
+        seen = picture.objects[rng.integers(len(picture.objects))]
+        general = KINDS[kind][0](picture, seen, rng)
+        if general is not None and general.question not in asked:
+            asked[general.question] = general
+        if len(asked) == count:
+            break
+    return list(asked.values())
+
+
+def _pick(rng: np.random.Generator, *choices: str) -> str:
+    return choices[int(rng.integers(len(choices)))]
