@@ -161,10 +161,21 @@ def check(kind: str, question: str, answer: str, masks: dict[str, NDArray[np.boo
         assert [" ".join(part.split()[:2]) for part in answer.split(", ")] == order
     else:
         assert kind == "fields"
-        words = answer.split()
-        assert len(words) == 64
-        for caption, mask in masks.items():
-            assert words.count(caption.split()[0]) == mask[6::12, 6::12].sum()
+        words = np.array(answer.split()).reshape(8, 8)
+        for row, column in np.ndindex(8, 8):
+            field = (slice(row * 12, row * 12 + 12), slice(column * 12, column * 12 + 12))
+            large = {caption for caption, mask in masks.items() if mask[field].sum() >= 18}
+            told = words[row, column]
+            if told.isdigit():
+                axis, last = ("left" in question or "right" in question), "right" in question or "bottom" in question
+                edges = {
+                    np.flatnonzero(masks[caption].any(axis=0 if axis else 1))[-1 if last else 0] for caption in large
+                }
+                assert int(told) in {min(round(100 * (edge + last) / size), 99) for edge in edges}
+            elif told in ("sky", "floor", "plinth", "none"):
+                assert not large
+            else:
+                assert told in {word for caption in large for word in caption.split()}
 
 
 def colour_in(question: str) -> str:
