@@ -122,6 +122,24 @@ def example_image_id(example: bytes) -> str:
     return image_id.decode()
 
 
+def decode_example(example: bytes) -> dict[str, list[bytes] | list[float] | list[int]]:
+    """The features of a serialised `tf.train.Example`, by name; an empty feature of no kind is an empty list.
+
+    Raises:
+        ValueError: these are not the bytes of one.
+    """
+    from google.protobuf.message import DecodeError
+
+    try:
+        features = _messages().example.FromString(example).features.feature
+    except DecodeError as error:
+        raise ValueError("not a tf.train.Example") from error
+    return {
+        name: list(getattr(feature, kind).value) if (kind := feature.WhichOneof("kind")) else []
+        for name, feature in features.items()
+    }
+
+
 def image_format(data: bytes) -> str:
     """The format of an encoded picture by its first bytes, in the words that TensorFlow uses."""
     if data.startswith(b"\xff\xd8"):
@@ -153,6 +171,26 @@ def read_records(handle: BinaryIO) -> Iterator[bytes]:
         if len(body) < length + 4 or _masked_crc(body[:length]) != body[length:]:
             raise ValueError("TFRecord: a record's bytes are damaged")
         yield body[:length]
+
+
+def record_starts(handle: BinaryIO) -> list[int]:
+    """Where the records of a TFRecord file begin, in bytes, found without reading their contents.
+
+    Raises:
+        ValueError: a record's length is damaged, or the file ends within a record.
+    """
+    size = handle.seek(0, 2)
+    starts, place = [], 0
+    while place < size:
+        handle.seek(place)
+        header = handle.read(12)
+        if len(header) < 12 or _masked_crc(header[:8]) != header[8:]:
+            raise ValueError("TFRecord: a record's length is damaged")
+        starts.append(place)
+        place += 16 + int(struct.unpack("<Q", header[:8])[0])
+    if place > size:
+        raise ValueError("TFRecord: the file ends within a record")
+    return starts
 
 
 def _masked_crc(data: bytes) -> bytes:
