@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
@@ -16,15 +16,16 @@ from trainer.examples import Turn
 # The job's own way to say a length; transforms.qa imports neither Beam nor torch.
 from transforms.qa.humanize import LARGEST, TOUCHING, humanize
 
-_COUNT = (
-    r"\d\S*|an?|half|quarter|third|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|[½⅓⅔¼¾⅛⅜⅝⅞]\S*"
+_NUMBER = r"\d\S*|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|[½⅓⅔¼¾⅛⅜⅝⅞]\S*"
+_PART = r"half|quarters?|thirds?"
+_UNIT = (
+    r"[\d.]*(?:[mcdk]?m|(?:milli|centi|deci|kilo)?met(?:er|re)s?|in|inch(?:es)?|ft|foot|feet|yds?|yards?|miles?"
+    r"|['\"′″])"
 )
-_FIRST = re.compile(rf"(?:{_COUNT})", re.IGNORECASE)
-_LAST = re.compile(
-    r"[\d.]*(?:[mcdk]?m|[\w-]*met(?:er|re)s?|in|inch(?:es)?|ft|foot|feet|yds?|yards?|miles?|half|quarters?|thirds?"
-    r"|\d[\d./]*|['\"′″])",
-    re.IGNORECASE,
-)
+_STARTS = re.compile(rf"{_NUMBER}|{_PART}|an?", re.IGNORECASE)
+_ENDS = re.compile(rf"{_UNIT}|{_NUMBER}|{_PART}", re.IGNORECASE)
+_BELONGS = re.compile(rf"{_NUMBER}|{_PART}|{_UNIT}|an?|and|of", re.IGNORECASE)
+_COUNTS = re.compile(_NUMBER, re.IGNORECASE)
 _MOST_WORDS = 8
 
 
@@ -64,7 +65,7 @@ class Speaker:
         spoken, anew, not_found = [], 0, 0
         for turn, names in zip(turns, captions, strict=True):
             if turn.value_m is not None:
-                span = length_span(turn.answer, [name for name in names if name])
+                span = length_span(turn.answer, tuple(name for name in names if name))
                 if span is None:
                     not_found += 1
                 else:
@@ -74,12 +75,13 @@ class Speaker:
         return tuple(spoken), anew, not_found
 
     def _say(self, image_id: str, turn: Turn) -> str:
-        rng = seeded_rng(self.seed, image_id, f"answers:{turn.question}")
         metres = turn.value_m or 0.0
-        if self.noise_std_m:
-            metres = max(metres + self.noise_std_m * float(rng.standard_normal()), TOUCHING)
-        metres = min(metres, math.nextafter(LARGEST, 0))
-        return exactly(metres) if self.answers == "exact" else humanize(metres, rng)[0]
+        if not self.noise_std_m:
+            return exactly(metres)
+        rng = seeded_rng(self.seed, image_id, f"answers:{turn.question}")
+        noisy = max(metres + self.noise_std_m * float(rng.standard_normal()), TOUCHING)
+        noisy = min(noisy, math.nextafter(LARGEST, 0))
+        return exactly(noisy) if self.answers == "exact" else humanize(noisy, rng)[0]
 
 
 def exactly(metres: float) -> str:
@@ -87,8 +89,10 @@ def exactly(metres: float) -> str:
     return f"{metres:.2f} meters" if round(metres, 2) >= 0.1 else f"{metres:.3f} meters"
 
 
-def length_span(answer: str, captions: Sequence[str] = ()) -> tuple[int, int] | None:
-    """Where an answer states its length: start and end of the shortest words that state the same.
+# The same answers come again in every epoch, and finding a length takes longer than all else that is done for a turn.
+@lru_cache(maxsize=65_536)
+def length_span(answer: str, captions: tuple[str, ...] = ()) -> tuple[int, int] | None:
+    """Where an answer states its length: start and end of the most words that state it and belong to it.
 
     Args:
         answer: an answer in English.
@@ -100,23 +104,33 @@ def length_span(answer: str, captions: Sequence[str] = ()) -> tuple[int, int] | 
     stated = find_length(answer, captions)
     if stated is None or stated.metres <= 0 or stated.low_m != stated.high_m:
         return None
-    words = _words(_masked(answer, captions))
-    found = [
-        (last - first, first, last)
-        for first, (_, _, word) in enumerate(words)
-        if _FIRST.fullmatch(word)
-        for last in range(first, min(first + _MOST_WORDS, len(words)))
-        if _LAST.fullmatch(words[last][2])
-    ]
-    for _, first, last in sorted(found):
-        start, end = words[first][0], words[last][1]
+    # The most, because "5 feet 6" says as much as "5 feet 6 inches".
+    for words in sorted(_candidates(_words(_masked(answer, captions))), key=len, reverse=True):
+        start, end = words[0][0], words[-1][1]
         metres = _metres(answer[start:end])
         if metres is not None and math.isclose(metres, stated.metres, rel_tol=1e-9):
-            return start, end
+            # "a 2 m gap": the article is the gap's.
+            has_article = len(words) > 1 and words[0][2].lower() in ("a", "an") and _COUNTS.fullmatch(words[1][2])
+            return (words[1][0] if has_article else start), end
     return None
 
 
-def _words(text: str) -> list[tuple[int, int, str]]:
+_Word = tuple[int, int, str]
+
+
+def _candidates(words: list[_Word]) -> Iterator[list[_Word]]:
+    for first, (_, _, start) in enumerate(words):
+        if _STARTS.fullmatch(start):
+            for last in range(first, min(first + _MOST_WORDS, len(words))):
+                word = words[last][2]
+                # "2 feet in front": not inches.
+                if not _BELONGS.fullmatch(word) or (word == "in" and not _COUNTS.fullmatch(words[last - 1][2])):
+                    break
+                if _ENDS.fullmatch(word):
+                    yield words[first : last + 1]
+
+
+def _words(text: str) -> list[_Word]:
     words = []
     for found in re.finditer(r"\S+", text):
         word = found[0].rstrip(".,;:!?)]”’").lstrip("([“‘")
@@ -136,7 +150,7 @@ def _masked(text: str, captions: Sequence[str]) -> str:
 
 @lru_cache(maxsize=65_536)
 def _metres(words: str) -> float | None:
-    # People's lengths are few hundred phrases, and reading one takes longer than all the rest.
+    # People's lengths are a few hundred phrases.
     length = find_length(words)
     return None if length is None else length.metres
 

@@ -67,6 +67,7 @@ class ExampleStream(IterableDataset[Example]):
         if not 0 <= rank < world:
             raise ValueError(f"rank {rank} of {world}")
         self._config = config
+        self._names = config.names
         self._split = split
         self._rank, self._world = rank, world
         self._count_tokens = count_tokens
@@ -100,7 +101,7 @@ class ExampleStream(IterableDataset[Example]):
                 pick.part.image(pick.row)
                 found = True
         if not found and self._world == 1:
-            names = ", ".join(self._config.names)
+            names = ", ".join(self._names)
             raise UserError(
                 f"data.held_out: of the pictures of {names} not one falls into the share {self._config.held_out} that "
                 "is held out; set a larger one"
@@ -110,7 +111,7 @@ class ExampleStream(IterableDataset[Example]):
         share, held_out = self._config.held_out, self._split == "held_out"
         return Order(
             self._sources[index],
-            self._config.names[index],
+            self._names[index],
             self._shards[index],
             lambda image_id: is_held_out(image_id, share) is held_out,
             seed=self._config.seed,
@@ -151,7 +152,7 @@ class ExampleStream(IterableDataset[Example]):
                 self._now = state.copy()
             if mine:
                 yield Example(
-                    self._config.names[index],
+                    self._names[index],
                     pick.part.image_ids[pick.row],
                     pick.part.image(pick.row),
                     asked.turns,
@@ -159,7 +160,7 @@ class ExampleStream(IterableDataset[Example]):
 
     def _mixed(self, state: _State) -> Iterator[tuple[int, Pick, Asked]]:
         orders = {index: self._order(index, state.place(index)) for index in self._used}
-        names, seed = self._config.names, self._config.seed
+        names, seed = self._names, self._config.seed
         while True:
             index = self._mixture.next(state.served)
             pick = orders[index].next()
@@ -182,7 +183,7 @@ class ExampleStream(IterableDataset[Example]):
 
     def _ask(self, index: int, pick: Pick) -> tuple[Asked, int]:
         image_id = pick.part.image_ids[pick.row]
-        rng = seeded_rng(self._config.seed, image_id, f"turns:{self._config.names[index]}:{pick.epoch}:{pick.row}")
+        rng = seeded_rng(self._config.seed, image_id, f"turns:{self._names[index]}:{pick.epoch}:{pick.row}")
         asked = pick.part.ask(pick.row, self._config.turns, rng)
         count = self._count_tokens
         return asked, sum(map(count, asked.turns)) if count else 0
@@ -194,12 +195,12 @@ class ExampleStream(IterableDataset[Example]):
             examples: after so many; needed with DataLoader workers. None: so far.
         """
         state = self._state_after(examples)
-        return {name: state.drawn(index) for index, name in enumerate(self._config.names)}
+        return {name: state.drawn(index) for index, name in enumerate(self._names)}
 
     def respoken(self, examples: int | None = None) -> dict[str, Respoken]:
         """How many lengths were said anew, by source, where `answers` or `noise_std_m` ask for it; as `drawn`."""
         state = self._state_after(examples)
-        return {name: state.respoken(index) for index, name in enumerate(self._config.names)}
+        return {name: state.respoken(index) for index, name in enumerate(self._names)}
 
     def state_dict(self, examples: int | None = None) -> dict[str, Any]:
         """What `load_state_dict` needs to go on with exactly the next example; JSON.
@@ -212,7 +213,7 @@ class ExampleStream(IterableDataset[Example]):
         return {
             "examples": state.examples,
             "stream": self._fingerprint(),
-            "sources": {name: state.of_source(index) for index, name in enumerate(self._config.names)},
+            "sources": {name: state.of_source(index) for index, name in enumerate(self._names)},
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -229,7 +230,7 @@ class ExampleStream(IterableDataset[Example]):
                 "resume with the same, or begin anew from its weights"
             )
         if "sources" in saved:
-            places = [saved["sources"][name] for name in self._config.names]
+            places = [saved["sources"][name] for name in self._names]
             self._start = _State.from_sources(int(saved["examples"]), places)
         else:
             self._start = self._replayed(int(saved["examples"]))

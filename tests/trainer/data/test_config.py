@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from tests.trainer.data.runs import data
+from trainer.data.config import SourceConfig
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"spatial_tokens": 0.05, "ratio": "174:2.5"}, "leave one out"),
+        ({"ratio": "0:0"}, "asks for nothing"),
+        ({"ratio": "174"}, "ratio"),
+        ({"spatial_tokens": 1.5}, "spatial_tokens"),
+        ({"held_out": 1.0}, "held_out"),
+        ({"turns": -1}, "turns"),
+        ({"buffer": 3}, "buffer"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(settings: dict[str, object], text: str) -> None:
+    with pytest.raises(ValidationError, match=text):
+        data(**settings)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"answers": "exact"}, {"noise_std_m": 0.1}, {"question_types": ("distance",)}, {"categories": ("qualitative",)}],
+)
+def test_settings_of_runs_are_refused_for_other_sets(setting: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=f"{next(iter(setting))} is a setting of spatial and tfrecord sources"):
+        SourceConfig(kind="llava", path="x", **setting)
+
+
+def test_sources_without_a_name_are_called_by_their_kind() -> None:
+    sources = [{"kind": "llava", "path": "a"}, {"kind": "llava", "path": "b"}, {"kind": "spatial", "path": "c"}]
+    assert data(*sources, {"kind": "llava", "path": "d", "name": "mine"}).names == (
+        "llava",
+        "llava_2",
+        "spatial",
+        "mine",
+    )
+
+
+def test_two_sources_cannot_have_one_name() -> None:
+    with pytest.raises(ValidationError, match="two sources are called 'a'"):
+        data({"kind": "llava", "path": "a", "name": "a"}, {"kind": "spatial", "path": "b", "name": "a"})
+
+
+def test_sides_of_the_mixture() -> None:
+    assert SourceConfig(kind="tfrecord", path="x").side == "spatial"
+    assert SourceConfig(kind="messages", path="x").side == "general"
+    assert SourceConfig(kind="messages", path="x", group="spatial").side == "spatial"
