@@ -1,5 +1,6 @@
 # What the nightly run on Google Cloud needs: a bucket, a registry, accounts with no more rights than they use, the
-# workflow, its schedule, and an alert. The job itself is the Flex Template of deploy/dataflow.
+# workflow, its schedule, and an alert. The job itself is the Flex Template of deploy/dataflow, the training that may
+# follow it the custom jobs of deploy/training/vertex.
 
 terraform {
   required_version = ">= 1.5"
@@ -17,8 +18,23 @@ provider "google" {
 }
 
 locals {
-  image = "${var.region}-docker.pkg.dev/${var.project}/${google_artifact_registry_repository.images.repository_id}/spatialvlm:${var.image_tag}"
+  images = "${var.region}-docker.pkg.dev/${var.project}/${google_artifact_registry_repository.images.repository_id}/spatialvlm"
+  image  = "${local.images}:${var.image_tag}"
+
+  # The jobs of deploy/training/vertex; the workflow puts the day in place of {run}.
+  training = {
+    for name in ["train", "evaluate"] : upper(name) => jsonencode(yamldecode(
+      templatefile("${path.module}/../../training/vertex/${name}.yaml", {
+        IMAGE   = "${local.images}:${var.training_image_tag}"
+        BUCKET  = google_storage_bucket.data.name
+        RUN     = "{run}"
+        TRAINER = google_service_account.trainer.email
+      })
+    ))
+  }
+
   services = [
+    "aiplatform.googleapis.com",
     "artifactregistry.googleapis.com",
     "cloudscheduler.googleapis.com",
     "compute.googleapis.com",
@@ -86,6 +102,32 @@ resource "google_artifact_registry_repository_iam_member" "worker" {
   member     = google_service_account.worker.member
 }
 
+# Training and evaluation: they read the bucket and write what they make, and nothing else. Vertex AI pulls the image
+# with an account of its own.
+resource "google_service_account" "trainer" {
+  account_id   = "spatialvlm-trainer"
+  display_name = "spatialvlm: training"
+}
+
+resource "google_storage_bucket_iam_member" "trainer_reads" {
+  for_each = toset(["roles/storage.objectViewer", "roles/storage.legacyBucketReader"])
+  bucket   = google_storage_bucket.data.name
+  role     = each.value
+  member   = google_service_account.trainer.member
+}
+
+resource "google_storage_bucket_iam_member" "trainer_writes" {
+  for_each = toset(["checkpoints", "evaluations"])
+  bucket   = google_storage_bucket.data.name
+  role     = "roles/storage.objectUser"
+  member   = google_service_account.trainer.member
+
+  condition {
+    title      = "below ${each.value}"
+    expression = "resource.name.startsWith(\"projects/_/buckets/${google_storage_bucket.data.name}/objects/${each.value}/\")"
+  }
+}
+
 # The workflow and its schedule: they start jobs as the worker, look at them, and start the check. A single workflow has
 # no rights of its own in Terraform, so the right to invoke is the project's.
 resource "google_service_account" "scheduler" {
@@ -105,8 +147,25 @@ resource "google_project_iam_member" "scheduler" {
   member  = google_service_account.scheduler.member
 }
 
-resource "google_service_account_iam_member" "scheduler_acts_as_worker" {
-  service_account_id = google_service_account.worker.name
+# Vertex AI's own roles bring rights on every model and data set of the project.
+resource "google_project_iam_custom_role" "starts_training" {
+  role_id     = "spatialvlmStartsTraining"
+  title       = "spatialvlm: start training jobs and look at them"
+  permissions = ["aiplatform.customJobs.create", "aiplatform.customJobs.get"]
+}
+
+resource "google_project_iam_member" "scheduler_starts_training" {
+  project = var.project
+  role    = google_project_iam_custom_role.starts_training.id
+  member  = google_service_account.scheduler.member
+}
+
+resource "google_service_account_iam_member" "scheduler_acts_as" {
+  for_each = {
+    worker  = google_service_account.worker.name
+    trainer = google_service_account.trainer.name
+  }
+  service_account_id = each.value
   role               = "roles/iam.serviceAccountUser"
   member             = google_service_account.scheduler.member
 }
@@ -157,11 +216,13 @@ resource "google_workflows_workflow" "daily" {
   deletion_protection = false
 
   user_env_vars = {
-    PROJECT = var.project
-    REGION  = var.region
-    BUCKET  = google_storage_bucket.data.name
-    IMAGE   = local.image
-    WORKER  = google_service_account.worker.email
+    PROJECT  = var.project
+    REGION   = var.region
+    BUCKET   = google_storage_bucket.data.name
+    IMAGE    = local.image
+    WORKER   = google_service_account.worker.email
+    TRAIN    = local.training["TRAIN"]
+    EVALUATE = local.training["EVALUATE"]
   }
   depends_on = [google_project_service.used]
 }
@@ -175,7 +236,7 @@ resource "google_cloud_scheduler_job" "daily" {
   http_target {
     http_method = "POST"
     uri         = "https://workflowexecutions.googleapis.com/v1/${google_workflows_workflow.daily.id}/executions"
-    body        = base64encode(jsonencode({ argument = "{}" }))
+    body        = base64encode(jsonencode({ argument = jsonencode({ train = var.train }) }))
     headers     = { "Content-Type" = "application/json" }
 
     oauth_token {

@@ -7,3 +7,8 @@ output "worker" {
   description = "Account that the workers run as (SERVICE_ACCOUNT of deploy/dataflow/submit.sh)."
   value       = google_service_account.worker.email
 }
+
+output "trainer" {
+  description = "Account that training runs as (TRAINER of deploy/training/vertex/submit.sh)."
+  value       = google_service_account.trainer.email
+}

@@ -19,6 +19,18 @@ variable "image_tag" {
   default     = "latest"
 }
 
+variable "training_image_tag" {
+  description = "Tag of the image that trains (EXTRAS=models,gcp,report,train)."
+  type        = string
+  default     = "latest-train"
+}
+
+variable "train" {
+  description = "Whether every night's run goes on with a training and an evaluation."
+  type        = bool
+  default     = false
+}
+
 variable "schedule" {
   description = "When to start, in cron's terms, UTC."
   type        = string
