@@ -25,20 +25,14 @@ from tests.deploy.clusters import (
     start,
     submit,
     wait_until,
-    worker_environment,
 )
 
 HELD = "room_0018.jpg"
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return worker_environment(tmp_path_factory.mktemp("environment"))
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory, python: Path) -> Iterator[Cluster]:
-    with flink_cluster(tmp_path_factory.mktemp("flink"), python) as running:
+def cluster(tmp_path_factory: pytest.TempPathFactory, worker_python: Path) -> Iterator[Cluster]:
+    with flink_cluster(tmp_path_factory.mktemp("flink"), worker_python) as running:
         yield running
 
 
@@ -152,9 +146,9 @@ def test_the_submitting_command_dies(
 
 
 def test_without_restarts_the_job_fails_with_flinks_reason_and_is_resumed(
-    python: Path, manifest: Path, held: Gate, undisturbed: dict[str, str], tmp_path: Path
+    worker_python: Path, manifest: Path, held: Gate, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
-    with flink_cluster(tmp_path / "flink", python, "--no-restarts") as cluster:
+    with flink_cluster(tmp_path / "flink", worker_python, "--no-restarts") as cluster:
         arguments = generate(tmp_path / "run", *submit(cluster), *through(held), manifest=manifest)
         command = start(arguments)
         wait_until(held.reached.is_set, "the middle of the job", command)

@@ -20,16 +20,10 @@ from tests.deploy.clusters import (
     run,
     start,
     wait_until,
-    worker_environment,
     worker_pool,
 )
 
 PRISM = "github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0"
-
-
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return worker_environment(tmp_path_factory.mktemp("environment"))
 
 
 @contextlib.contextmanager
@@ -55,14 +49,14 @@ def test_workers_in_this_process(sample_run: Path, tmp_path: Path) -> None:
     assert hashes(tmp_path / "run") == hashes(sample_run)
 
 
-def test_two_slices_by_two_services_and_two_pools_at_once(python: Path, tmp_path: Path) -> None:
+def test_two_slices_by_two_services_and_two_pools_at_once(worker_python: Path, tmp_path: Path) -> None:
     """As two machines share a run; the workers know this project from its sdist alone."""
     output, alone = tmp_path / "run", tmp_path / "alone"
     with contextlib.ExitStack() as stack:
         commands = []
         for index in range(2):
             endpoint = stack.enter_context(job_service(tmp_path))
-            pool = stack.enter_context(worker_pool(tmp_path, python))
+            pool = stack.enter_context(worker_pool(tmp_path, worker_python))
             workers = ["--environment_type=EXTERNAL", f"--environment_config=localhost:{pool}"]
             part = ["--slices", "2", "--slice", str(index), "--shared-filesystem"]
             commands.append(start(generate(output, "--runner=PortableRunner", endpoint, *workers, *part)))

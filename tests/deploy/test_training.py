@@ -18,8 +18,10 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+import typer
 import yaml
 
+from beam_pipeline.cli import app
 from deploy.flink.cluster import free_port
 from deploy.training.launch_training import Machines, Mistake, machines, training_command
 from tests.conftest import ROOT
@@ -335,6 +337,21 @@ def test_vertex_and_kubernetes_run_the_same(name: str) -> None:
         return [word.partition("=")[0] if "/" in word.partition("=")[2] else word for word in words]
 
     assert shape(arguments(name, "vertex")) == shape(arguments(name, "kubernetes"))
+
+
+@pytest.mark.parametrize("kind", ["vertex", "kubernetes"])
+@pytest.mark.parametrize("name", JOBS)
+def test_the_commands_know_the_options(name: str, kind: str) -> None:
+    words = arguments(name, kind)
+    verb = "evaluate" if name == "evaluate.yaml" else "train"
+    command = typer.main.get_command(app).commands.get(verb)  # type: ignore[attr-defined]
+    if command is None:
+        pytest.skip(f"there is no command {verb} yet")
+    known = {option for parameter in command.params for option in parameter.opts}
+    given = {word.partition("=")[0] for word in words[words.index(verb) + 1 :]}
+    assert given <= known
+    required = {parameter.opts[0] for parameter in command.params if parameter.required}
+    assert required <= given
 
 
 def option(words: list[str], name: str) -> str:
