@@ -76,6 +76,7 @@ setup(
         "beam_pipeline": ["presets/*.yaml", "element_bytes.json"],
         "models.scene_filter": ["labels.yaml"],
         "transforms.qa": ["templates/*"],
+        "trainer": ["presets/*.yaml"],
         "report": ["templates/*", "assets/*"],
     },
     install_requires=CORE,

@@ -282,16 +282,26 @@ def _from_bucket(part: str, place: str, models: ModelsConfig) -> Path:
 
 
 def _read_record(part: str, place: str) -> WeightsRecord | None:
-    from apache_beam.io.filesystems import FileSystems
-
-    path = FileSystems.join(place, RECORD)
-    if not FileSystems.exists(path):
-        return None
+    # A folder of this machine needs no Beam: training and asking go without it.
+    path = f"{place.rstrip('/')}/{RECORD}"
     try:
-        with FileSystems.open(path) as file:
-            return WeightsRecord.model_validate_json(file.read())
+        content = _read_remote(path) if "://" in place else _read_local(Path(path))
+        return None if content is None else WeightsRecord.model_validate_json(content)
     except (ValidationError, OSError) as error:
         raise UserError(f"{part}.weights: {path} cannot be read; pull the model again") from error
+
+
+def _read_local(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+def _read_remote(path: str) -> bytes | None:
+    from apache_beam.io.filesystems import FileSystems
+
+    if not FileSystems.exists(path):
+        return None
+    with FileSystems.open(path) as file:
+        return bytes(file.read())
 
 
 def _check_structure(part: str, path: Path) -> None:

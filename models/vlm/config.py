@@ -1,0 +1,51 @@
+"""Which vision-language model is trained: one read whole, or one assembled from parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from schemas.config import Section
+
+
+class TokenizerConfig(Section):
+    """A tokenizer that is learned where the language model brings none."""
+
+    vocabulary: int = Field(
+        1024, ge=300, le=65_536, description="entries at most: 256 bytes, special tokens, and what was learned"
+    )
+    turns: int = Field(20_000, ge=1, description="turns drawn from the mixture to learn it from")
+    texts: tuple[str, ...] = Field(
+        (), description="text files to learn from besides: words that a later training will bring"
+    )
+
+
+class VlmConfig(Section):
+    """A model by its place (`weights`), or a picture encoder, a projector and a language model put together."""
+
+    weights: str | None = Field(
+        None,
+        description="a whole model to begin with: folder, gs:// folder or hub id of an earlier checkpoint or of any "
+        "image-text-to-text model of transformers; null: assembled from the parts below",
+    )
+    revision: str | None = Field(None, description="commit of a hub id")
+    image_size_px: int = Field(96, ge=16, le=2048, description="assembled: pictures are scaled to so many pixels")
+    vision: dict[str, Any] = Field(
+        {"model_type": "siglip_vision_model"},
+        description="assembled: the picture encoder, in transformers' terms: model_type and its sizes; "
+        "or weights: a folder or hub id of one",
+    )
+    language: dict[str, Any] = Field(
+        {"model_type": "llama"},
+        description="assembled: the language model, likewise; or weights: a folder, a hub id or a GGUF file",
+    )
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    separate_turns: bool | None = Field(
+        None,
+        description="turns of a picture see the picture and themselves, never each other; null: yes where assembled",
+    )
+    system: str = Field("", description="what the conversation begins with, where the chat template has a place for it")
+    max_tokens: int = Field(
+        1024, ge=16, description="longest sequence: a picture's tokens and its turns; turns beyond are left out"
+    )
