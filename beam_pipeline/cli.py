@@ -247,6 +247,65 @@ def report(
     typer.echo(write_report(output, other, to, scenes, seed, ply, rerun))
 
 
+@app.command()
+def evaluate(
+    model: Annotated[
+        list[str],
+        typer.Option(
+            help="Checkpoint (folder, gs://, hub id), constant:TEXT, majority:OUT, blind:OUT, random, oracle[:OUT] or "
+            "openai:NAME. Repeatable; all answer the same questions."
+        ),
+    ],
+    benchmark: Annotated[str, typer.Option(help="A run, or Parquet like its qa or with messages and image.")],
+    output: Output,
+    split: Annotated[str, typer.Option(help="Pictures asked about: all, held_out or train.")] = "all",
+    held_out: Annotated[float, typer.Option(min=0, max=1, help="Share of the pictures that is held out.")] = 0.0,
+    types: Annotated[
+        str | None,
+        typer.Option(
+            help="Question types asked, comma-separated; also predicate, choice, classify, estimate, qualitative, "
+            "quantitative, general.",
+            show_default="all",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Questions at most, spread over the pictures.", show_default="all")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
+    resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap, for the 95 % intervals.")] = 1_000,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="How far numbers in answers to general questions may be off.")
+    ] = 0.0,
+    bare_unit: Annotated[
+        str | None,
+        typer.Option(help="Unit of a length given as a number alone: m, cm …", show_default="such are no length"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Device of a checkpoint: cpu, cuda, cuda:N, mps.")] = "cpu",
+    dtype: Annotated[str | None, typer.Option(help="Its precision, e.g. bfloat16.", show_default="float32")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions that go through a checkpoint together.")] = 64,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, tokens.")] = 48,
+    temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest token each time.")] = 0.0,
+    prompt: Annotated[str, typer.Option(help="Put before every question.")] = "",
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests to an API under way at once.")] = 8,
+) -> None:
+    """Measure models and baselines on a benchmark, beside the published figures."""
+    from evaluation.benchmark import Selection
+    from evaluation.command import check_options, run_evaluation
+    from evaluation.predictors import Asking
+    from evaluation.run import Judging
+
+    kinds = tuple(name.strip() for name in (types or "").split(",") if name.strip())
+    check_options(split, held_out, bare_unit)
+    run_evaluation(
+        model,
+        benchmark,
+        output,
+        Selection(split, held_out, kinds, limit, seed),  # type: ignore[arg-type]
+        Judging(resamples, seed, bare_unit, tolerance),
+        Asking(device, dtype, batch_size, max_new_tokens, temperature, prompt, concurrency, seed),
+    )
+
+
 models = typer.Typer(help="The weights of the learned experts: list, pull, verify.", rich_markup_mode=None)
 app.add_typer(models, name="models", no_args_is_help=True)
 

@@ -1,4 +1,4 @@
-"""Stable identities: which id a picture has, and which slice and shard it falls into."""
+"""Stable identities: which id a picture has, and which slice, shard and split it falls into."""
 
 from __future__ import annotations
 
@@ -20,8 +20,22 @@ def slice_of(image_id: str, count: int) -> int:
     return _bucket(image_id, "slice", count)
 
 
+def is_held_out(image_id: str, share: float) -> bool:
+    """Whether a picture belongs to the part that is tested on and never trained on.
+
+    Args:
+        image_id: the picture's id.
+        share: of pictures in that part, 0 ≤ share < 1; those in it at one share are in it at every larger one too.
+    """
+    return _hash(image_id, "held_out") < share * 2**64
+
+
 def _bucket(image_id: str, salt: str, count: int) -> int:
-    # Slice and shard are salted differently; equal hashes would leave most shards of a slice empty.
+    # Salted differently; with equal hashes most shards of a slice would be empty, or one would be held out whole.
     if count == 1:
         return 0
-    return int.from_bytes(hashlib.sha256(f"{salt}:{image_id}".encode()).digest()[:8], "big") % count
+    return _hash(image_id, salt) % count
+
+
+def _hash(image_id: str, salt: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{salt}:{image_id}".encode()).digest()[:8], "big")
