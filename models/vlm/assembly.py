@@ -29,7 +29,8 @@ def assemble(config: VlmConfig, texts: Iterable[str], seed: int) -> tuple[Any, A
 
     side = {"height": config.image_size_px, "width": config.image_size_px}
     image_processor = SiglipImageProcessor(size=side)
-    tokenizer = learn_tokenizer(texts, config.tokenizer.vocabulary)
+    told = config.tokenizer
+    tokenizer = learn_tokenizer(texts, told.vocabulary, told.phrases, told.whole)
     language = _sizes("model.language", config.language) | {
         "vocab_size": len(tokenizer),
         "bos_token_id": tokenizer.bos_token_id,

@@ -15,6 +15,10 @@ class TokenizerConfig(Section):
     vocabulary: int = Field(
         1024, ge=300, le=65_536, description="entries at most: 256 bytes, special tokens, and what was learned"
     )
+    phrases: bool = Field(
+        False, description="words that often stand together may become one entry, which makes sequences shorter"
+    )
+    whole: tuple[str, ...] = Field((), description="words that stay entries of their own where phrases are learned")
     turns: int = Field(20_000, ge=1, description="turns drawn from the mixture to learn it from")
     texts: tuple[str, ...] = Field(
         (), description="text files to learn from besides: words that a later training will bring"

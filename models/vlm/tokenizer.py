@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 PAD, BEGIN, IMAGE, ANSWER, END = "<pad>", "<s>", "<image>", "<|answer|>", "<|end|>"
@@ -24,12 +25,14 @@ TEMPLATE = (
 )
 
 
-def learn_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
+def learn_tokenizer(texts: Iterable[str], vocabulary: int, phrases: bool = False, whole: Sequence[str] = ()) -> Any:
     """A byte-fallback BPE tokenizer that spells every text and takes numbers digit by digit.
 
     Args:
         texts: what to learn from.
         vocabulary: entries at most; fewer where the texts have no more to teach.
+        phrases: entries may go beyond a word: where questions are worded alike, half as many tokens are needed.
+        whole: words that are kept out of such entries, as the names of things, so that each has one meaning.
 
     Returns:
         transformers' fast tokenizer, with a chat template.
@@ -39,14 +42,16 @@ def learn_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
 
     def bare(model: Any) -> Any:
         tokenizer = Tokenizer(model)
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Metaspace(prepend_scheme="never"),
-                pre_tokenizers.Digits(individual_digits=True),
-                # A full stop or a comma is no part of the word before it.
-                pre_tokenizers.Split(Regex(r"[^\w▁]"), "isolated"),
-            ]
-        )
+        steps = [
+            pre_tokenizers.Metaspace(prepend_scheme="never", split=not phrases),
+            pre_tokenizers.Digits(individual_digits=True),
+            # A full stop or a comma is no part of the word before it.
+            pre_tokenizers.Split(Regex(r"[^\w▁]"), "isolated"),
+        ]
+        if phrases and whole:
+            words = "|".join(map(re.escape, whole))
+            steps.append(pre_tokenizers.Split(Regex(f"▁?(?<![a-z])({words})(?![a-z])"), "isolated"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
         tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
         return tokenizer
 
