@@ -103,7 +103,7 @@ def _load(path: str, where: str) -> Any:
         raise UserError(f"{where}: {path} needs the library datasets: pip install 'spatialvlm[train]'") from error
     try:
         found = datasets.load_from_disk(path)
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         text = " ".join(str(error).split())[:200]
         raise UserError(f"{where}: {path} cannot be loaded with datasets.load_from_disk ({text})") from error
     if isinstance(found, datasets.DatasetDict):
