@@ -19,6 +19,7 @@ from tfrecord.reader import tfrecord_iterator
 from beam_pipeline.cli import main
 from schemas.arrow import LEDGER, QA, SCENES, SEEN
 from schemas.dataset import open_run
+from tests.beam_pipeline.small_rooms import SETTINGS, small_rooms
 from tests.conftest import SAMPLES
 
 MANIFEST = str(SAMPLES / "manifest.parquet")
@@ -53,6 +54,12 @@ def run_json_without_times(folder: Path) -> dict[str, Any]:
 @pytest.fixture(name="run", scope="module")
 def _run(sample_run: Path) -> Path:
     return sample_run
+
+
+@pytest.fixture(name="small", scope="module")
+def _small(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A manifest for tests that ask how a job runs and not what it finds; with SETTINGS."""
+    return small_rooms(tmp_path_factory.mktemp("small"))
 
 
 def test_the_layout(run: Path) -> None:
@@ -284,9 +291,11 @@ def test_a_complete_run_is_not_written_over(run: Path, capsys: pytest.CaptureFix
     assert hashes(run) == before
 
 
-def test_overwriting(tmp_path: Path) -> None:
-    assert generate(tmp_path / "o", "--num-shards", "6") == 0
-    assert generate(tmp_path / "o", "--overwrite", "--num-shards", "2", "--no-tfrecord") == 0
+def test_overwriting(small: str, tmp_path: Path) -> None:
+    assert generate(tmp_path / "o", *SETTINGS, "--num-shards", "6", source=small) == 0
+    assert len(list((tmp_path / "o" / "qa_tfrecord").iterdir())) == 6
+    more = ["--overwrite", "--num-shards", "2", "--no-tfrecord"]
+    assert generate(tmp_path / "o", *SETTINGS, *more, source=small) == 0
     assert len(list((tmp_path / "o" / "qa").iterdir())) == 2
     assert not (tmp_path / "o" / "qa_tfrecord").exists()
 
@@ -304,16 +313,17 @@ def test_slices_one_after_another(run: Path, tmp_path: Path) -> None:
     assert json.loads((output / "run.json").read_text())["rows"] == json.loads((run / "run.json").read_text())["rows"]
 
 
-def test_slices_apart_and_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_slices_apart_and_resumed(small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "o"
-    assert generate(output, "--slices", "3", "--slice", "1") == 0
+    arguments = [*SETTINGS, "--num-shards", "4", "--slices", "3"]
+    assert generate(output, *arguments, "--slice", "1", source=small) == 0
     assert not (output / "run.json").exists()
     assert len(open_run(str(output)).files("qa")) == 4
     capsys.readouterr()
-    assert generate(output, "--slices", "3") == 2
+    assert generate(output, *arguments, source=small) == 2
     assert "holds an unfinished run" in capsys.readouterr().err
     first = hashes(output)
-    assert generate(output, "--slices", "3", "--resume") == 0
+    assert generate(output, *arguments, "--resume", source=small) == 0
     assert (output / "run.json").exists()
     assert first.items() <= hashes(output).items()
 
@@ -329,20 +339,22 @@ def test_a_run_that_was_cut_off_is_finished_by_resuming(run: Path, tmp_path: Pat
     assert hashes(output) == hashes(run)
 
 
-def test_the_share_of_failures_is_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert generate(tmp_path / "o", "--max-failed", "0.2") == 3
+def test_the_share_of_failures_is_the_exit_code(small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate(tmp_path / "o", *SETTINGS, "--max-failed", "0.2", source=small) == 3
     assert "27% of the rows failed" in capsys.readouterr().err
     assert (tmp_path / "o" / "run.json").exists()
 
 
-def test_a_job_that_breaks_exits_with_one(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+def test_a_job_that_breaks_exits_with_one(
+    small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
     def lose(*arguments: Any, **more: Any) -> None:
         from schemas.books import UnbalancedError
 
         raise UnbalancedError("the books do not balance: 11 rows were read, but 10 entered the ledger")
 
     monkeypatch.setattr("beam_pipeline.commit.check_balance", lose)
-    assert generate(tmp_path / "o") == 1
+    assert generate(tmp_path / "o", *SETTINGS, source=small) == 1
     assert "the books do not balance" in capsys.readouterr().err.replace("\n", " ")
     assert not (tmp_path / "o" / "run.json").exists()
 
