@@ -11,7 +11,15 @@ from tfrecord import example_pb2
 from tfrecord.reader import tfrecord_iterator
 
 from schemas.arrow import QA
-from schemas.tfexample import encode_example, image_format, read_records, scene_example, write_record
+from schemas.tfexample import (
+    decode_example,
+    encode_example,
+    image_format,
+    read_records,
+    record_starts,
+    scene_example,
+    write_record,
+)
 from tests.conftest import jpeg
 
 
@@ -78,3 +86,26 @@ def test_formats_are_told_by_content() -> None:
     assert image_format(b"\x89PNG\r\n") == "png"
     assert image_format(b"RIFF____WEBP") == "webp"
     assert image_format(b"") == "unknown"
+
+
+def test_what_was_encoded_is_decoded() -> None:
+    features = {"text": [b"a", b"b"], "length": [0.5], "count": [3], "nothing": []}
+    assert decode_example(encode_example(features)) == features
+    with pytest.raises(ValueError, match=r"not a tf.train.Example"):
+        decode_example(b"\xff\xff")
+
+
+def test_records_are_found_where_they_begin() -> None:
+    buffer = io.BytesIO()
+    for record in (b"first", b"", b"the third"):
+        write_record(buffer, record)
+    starts = record_starts(buffer)
+    found = []
+    for start in starts:
+        buffer.seek(start)
+        found.append(next(read_records(buffer)))
+    assert found == [b"first", b"", b"the third"]
+    with pytest.raises(ValueError, match="ends within a record"):
+        record_starts(io.BytesIO(buffer.getvalue()[:-1]))
+    with pytest.raises(ValueError, match="length is damaged"):
+        record_starts(io.BytesIO(b"!" + buffer.getvalue()[1:]))

@@ -29,7 +29,7 @@ from trainer.data.split import is_held_out
 from trainer.examples import Example, Turn
 
 _NOTED = 16_384
-"""States kept at least; workers are ahead by a few batches."""
+"""States kept at least; whoever reads ahead is ahead by a few batches."""
 _BATCHES_NOTED = 64
 
 
@@ -88,7 +88,8 @@ class ExampleStream(IterableDataset[Example]):
         self._block = 1
         self._start = _State.new(len(config.sources))
         self._now = self._start
-        self._notes = torch.empty(0)
+        self._workers = 0
+        self._notes = self._no_notes(_NOTED)
         self._check_first()
 
     def _check_first(self) -> None:
@@ -129,26 +130,28 @@ class ExampleStream(IterableDataset[Example]):
             options: others of `torch.utils.data.DataLoader`; without `collate_fn` a batch is a list of examples.
         """
         self._block = batch_size
+        self._workers = num_workers
+        self._notes = self._no_notes(max(_NOTED, _BATCHES_NOTED * batch_size))
         if num_workers:
-            rows = max(_NOTED, _BATCHES_NOTED * batch_size)
-            self._notes = torch.full((rows, _State.width(len(self._config.sources))), -1.0, dtype=torch.float64)
             self._notes.share_memory_()  # type: ignore[no-untyped-call]
         options.setdefault("collate_fn", list)
         return DataLoader(self, batch_size=batch_size, num_workers=num_workers, **options)
+
+    def _no_notes(self, rows: int) -> torch.Tensor:
+        return torch.full((rows, _State.width(len(self._config.sources))), -1.0, dtype=torch.float64)
 
     def __iter__(self) -> Iterator[Example]:
         """Examples from the start, or from the state that was loaded; of a DataLoader worker its own batches."""
         worker = get_worker_info()
         workers, own = (worker.num_workers, worker.id) if worker else (1, 0)
-        notes = self._notes.numpy() if worker and len(self._notes) else None
+        notes = self._notes.numpy()
         state = self._start.copy()
         begin = state.examples
         walk = self._mixed(state) if self._split == "train" else self._through(state)
         for index, pick, asked in walk:
             mine = (state.examples - 1 - begin) // self._block % workers == own
-            if notes is not None:
-                notes[state.examples % len(notes)] = state.row
-            elif not worker:
+            notes[state.examples % len(notes)] = state.row
+            if not worker:
                 self._now = state.copy()
             if mine:
                 yield Example(
@@ -206,8 +209,8 @@ class ExampleStream(IterableDataset[Example]):
         """What `load_state_dict` needs to go on with exactly the next example; JSON.
 
         Args:
-            examples: how many this rank has used in all, also before it was resumed; needed with DataLoader workers,
-                which are ahead. None: those that came out of `iter` so far.
+            examples: how many this rank has used in all, also before it was resumed; needed where something reads
+                ahead, as DataLoader workers and accelerate's loaders do. None: those that came out of `iter` so far.
         """
         state = self._state_after(examples)
         return {
@@ -245,13 +248,13 @@ class ExampleStream(IterableDataset[Example]):
 
     def _state_after(self, examples: int | None) -> _State:
         if examples is None:
-            if len(self._notes):
+            if self._workers:
                 raise ValueError("with DataLoader workers say after how many examples: they are ahead")
             return self._now
-        if examples in (self._start.examples, self._now.examples):
-            return self._start if examples == self._start.examples else self._now
-        row = self._notes[examples % len(self._notes)].numpy() if len(self._notes) else None
-        if row is None or row[0] != examples:
+        if examples == self._start.examples:
+            return self._start
+        row = self._notes[examples % len(self._notes)].numpy()
+        if row[0] != examples:
             raise ValueError(f"the state after {examples} examples is not known; only that of recent ones is kept")
         return _State(row.copy())
 

@@ -215,9 +215,15 @@ def test_a_record_that_is_no_object(tmp_path: Path) -> None:
 def test_a_missing_picture(tmp_path: Path) -> None:
     path = chats(tmp_path, ["a", "b", "c"])
     (tmp_path / "pictures" / "b.png").unlink()
-    text = refused("record 1: there is no picture .*b.png; set the source's pictures", llava(path))
+    text = refused("record 1: no picture could be read from .*b.png; set the source's pictures", llava(path))
     assert str(tmp_path / "pictures" / "b.png") in text
-    refused("there is no picture /nowhere/pictures/a.png", llava(path, pictures="/nowhere"))
+    refused("no picture could be read from /nowhere/pictures/a.png", llava(path, pictures="/nowhere"))
+
+
+def test_pictures_on_the_web_are_not_fetched(tmp_path: Path) -> None:
+    path = chats(tmp_path, ["a"])
+    path.write_text(path.read_text().replace("pictures/a.png", "https://example.org/a.png"))
+    refused("no picture could be read from https://example.org/a.png; set the source's pictures", llava(path))
 
 
 def test_json_without_any_picture(tmp_path: Path) -> None:

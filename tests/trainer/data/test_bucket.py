@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -14,13 +15,15 @@ from google.cloud import storage
 from tests.conftest import ROOT, SAMPLES
 from tests.trainer.data.runs import data
 from trainer.data import open_stream
+from trainer.data.config import DataConfig
 
 SOURCES = (
-    ("spatial", "run"),
-    ("tfrecord", "run/qa_tfrecord"),
-    ("llava", "run/qa_llava"),
-    ("messages", "run/qa_messages/*.jsonl"),
+    ("spatial", ""),
+    ("tfrecord", "/qa_tfrecord"),
+    ("llava", "/qa_llava"),
+    ("messages", "/qa_messages/*.jsonl"),
 )
+WORKERS = 2
 READ = """
 import hashlib, json, sys
 from apache_beam.io.filesystems import FileSystems
@@ -46,22 +49,29 @@ def test_a_bucket_gives_the_same_examples_as_a_folder(storage_endpoint: str, sto
             if path.suffix in (".jpg", ".parquet", ".json", ".jsonl", ".tfrecord"):
                 bucket.blob(f"{name}/{path.relative_to(root)}").upload_from_filename(str(path))
 
-    def config(place: str, pictures: str) -> object:
-        sources = [{"kind": kind, "path": f"{place}/{path}"} for kind, path in SOURCES]
-        for source in sources[2:]:
-            source["pictures"] = pictures
-        return data(*sources, held_out=0.6, ratio="1:1")
+    environment = os.environ | {"STORAGE_EMULATOR_HOST": storage_endpoint, "GOOGLE_CLOUD_PROJECT": "test"}
+    command = [sys.executable, "-c", READ, config("gs://bucket/run", "gs://bucket/samples").model_dump_json()]
+    done = subprocess.run(
+        [*command, str(WORKERS)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
-    def read(place: str, pictures: str, workers: int) -> list[str]:
-        environment = os.environ | {"STORAGE_EMULATOR_HOST": storage_endpoint, "GOOGLE_CLOUD_PROJECT": "test"}
-        settings = config(place, pictures).model_dump_json()  # type: ignore[attr-defined]
-        command = [sys.executable, "-c", READ, settings, str(workers)]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()
+    remote = [json.loads(line) for line in done.stdout.splitlines()]
+    local = [
+        [
+            example.source,
+            example.image_id,
+            hashlib.sha256(example.image).hexdigest(),
+            [[turn.question, turn.answer] for turn in example.turns],
+        ]
+        for example in open_stream(config(str(stored_run), str(SAMPLES)), "held_out")
+    ]
+    assert remote == local
+    assert {example[0] for example in local} == {kind for kind, _ in SOURCES}
 
-    remote = read("gs://bucket/run", "gs://bucket/samples", 2)
-    local = open_stream(config(str(stored_run), str(SAMPLES)), "held_out")  # type: ignore[arg-type]
-    assert [json.loads(line)[:2] for line in remote] == [[example.source, example.image_id] for example in local]
-    assert remote == read(str(stored_run.parent / stored_run.name), str(SAMPLES), 0)
-    assert {json.loads(line)[0] for line in remote} == {kind for kind, _ in SOURCES}
+
+def config(run: str, pictures: str) -> DataConfig:
+    sources = [{"kind": kind, "path": f"{run}{path}"} for kind, path in SOURCES]
+    for source in sources[2:]:
+        source["pictures"] = pictures
+    return data(*sources, held_out=0.6, ratio="1:1")

@@ -206,11 +206,15 @@ def test_workers_are_ahead_but_the_state_is_that_of_the_examples_used(sets: Path
             assert list(islice(third, 20)) == expected[96:116]
 
 
-def test_a_state_that_was_never_noted_is_not_made_up(sets: Path) -> None:
+def test_without_workers_too_the_state_after_fewer_examples_is_known(sets: Path) -> None:
     stream = open_stream(mixture(sets), "train", count_tokens=words)
-    list(islice(stream, 5))
-    with pytest.raises(ValueError, match="after 3 examples is not known"):
-        stream.state_dict(3)
+    list(islice(stream, 20))
+    fewer = open_stream(mixture(sets), "train", count_tokens=words)
+    list(islice(fewer, 12))
+    assert stream.state_dict(12) == stream.state_dict(12) == fewer.state_dict()
+    assert stream.state_dict(0) == open_stream(mixture(sets), "train", count_tokens=words).state_dict()
+    with pytest.raises(ValueError, match="after 21 examples is not known"):
+        stream.state_dict(21)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -24,7 +24,8 @@ def parquet_file(path: str, where: str) -> Iterator[pq.ParquetFile]:
             with pq.ParquetFile(path) as file:
                 yield file
         else:
-            with open_file(path) as handle, pq.ParquetFile(handle) as file:
+            # Columns of a row group in one request.
+            with open_file(path) as handle, pq.ParquetFile(handle, pre_buffer=True) as file:
                 yield file
     except (pa.ArrowException, OSError) as error:
         text = " ".join(str(error).split())[:200]

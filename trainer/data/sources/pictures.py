@@ -42,7 +42,7 @@ class PictureFolder:
         try:
             with open_file(self.place(path)) as handle:
                 return handle.read()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise self._missing(path, record) from error
 
     def place(self, path: str) -> str:
@@ -72,6 +72,6 @@ class PictureFolder:
 
     def _missing(self, path: str, record: str) -> UserError:
         return UserError(
-            f"{self._where}: {record}: there is no picture {self.place(path)}; set the source's pictures to the folder "
-            "that the paths begin at"
+            f"{self._where}: {record}: no picture could be read from {self.place(path)}; set the "
+            "source's pictures to the folder that the paths begin at"
         )
