@@ -56,8 +56,10 @@ class SourceConfig(Section):
     @model_validator(mode="after")
     def _options_of_its_kind(self) -> SourceConfig:
         if self.kind not in _OF_RUNS:
-            for name in sorted(self.model_fields_set & set(_ONLY_OF_RUNS)):
-                raise ValueError(f"{name} is a setting of {' and '.join(_OF_RUNS)} sources, not of {self.kind}")
+            for name in _ONLY_OF_RUNS:
+                # By value: a config that was written down names every setting.
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} is a setting of {' and '.join(_OF_RUNS)} sources, not of {self.kind}")
         return self
 
     @property

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.trainer.data.runs import data
-from trainer.data.config import SourceConfig
+from trainer.data.config import DataConfig, SourceConfig
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,13 @@ def test_sources_without_a_name_are_called_by_their_kind() -> None:
 def test_two_sources_cannot_have_one_name() -> None:
     with pytest.raises(ValidationError, match="two sources are called 'a'"):
         data({"kind": "llava", "path": "a", "name": "a"}, {"kind": "spatial", "path": "b", "name": "a"})
+
+
+def test_a_config_that_was_written_down_is_read_back() -> None:
+    spatial = {"kind": "spatial", "path": "a", "question_types": {"gap": 2.0}, "answers": "exact"}
+    config = data(spatial, {"kind": "llava", "path": "b"}, ratio="174:2.5")
+    assert DataConfig.model_validate_json(config.model_dump_json()) == config
+    assert DataConfig.model_validate(config.model_dump()) == config
 
 
 def test_sides_of_the_mixture() -> None:
