@@ -51,7 +51,9 @@ class Respoken(NamedTuple):
 class ExampleStream(IterableDataset[Example]):
     """Examples of a mixture for one rank; every `iter` begins where `load_state_dict` set it, else at the beginning.
 
-    With DataLoader workers make the loader with `loader`, which knows which examples a batch takes.
+    With DataLoader workers make the loader with `loader`, which knows which examples a batch takes and after how many
+    examples a state is wanted. Or open a stream in each worker: those share out the examples one by one, and each has
+    its own state.
     """
 
     def __init__(
@@ -146,13 +148,14 @@ class ExampleStream(IterableDataset[Example]):
         workers, own = (worker.num_workers, worker.id) if worker else (1, 0)
         notes = self._notes.numpy()
         state = self._start.copy()
-        begin = state.examples
+        # A loader begins with its first worker wherever the stream begins. Else a worker's examples are those at its
+        # places in the whole, so that it can go on from a state of its own.
+        origin = state.examples if self._workers else 0
         walk = self._mixed(state) if self._split == "train" else self._through(state)
         for index, pick, asked in walk:
-            mine = (state.examples - 1 - begin) // self._block % workers == own
+            mine = (state.examples - 1 - origin) // self._block % workers == own
             notes[state.examples % len(notes)] = state.row
-            if not worker:
-                self._now = state.copy()
+            self._now = state.copy()
             if mine:
                 yield Example(
                     self._names[index],

@@ -217,6 +217,22 @@ def test_without_workers_too_the_state_after_fewer_examples_is_known(sets: Path)
         stream.state_dict(21)
 
 
+def test_streams_opened_in_workers_go_on_each_from_its_own_state(sets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def as_worker(number: int) -> None:
+        info = SimpleNamespace(num_workers=3, id=number)
+        monkeypatch.setattr("trainer.data.stream.get_worker_info", lambda: info)
+
+    expected = first(mixture(sets), 90)
+    for number, taken in enumerate((7, 11, 0)):
+        as_worker(number)
+        stream = open_stream(mixture(sets), "train", count_tokens=words)
+        seen = list(islice(stream, taken))
+        resumed = open_stream(mixture(sets), "train", count_tokens=words)
+        resumed.load_state_dict(stream.state_dict())
+        seen += islice(resumed, 30 - taken)
+        assert seen == expected[number::3]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_share_what_is_held_out(sets: Path, workers: int) -> None:
     config = mixture(sets, held_out=0.3)
