@@ -204,7 +204,9 @@ def test_parquet_with_messages(tmp_path: Path) -> None:
     assert [example.turns for example in found] == [(Turn(f"t{number}?", f"t{number}."),) for number in range(10)]
 
 
-def test_parquet_with_content_in_pieces_lists_of_images_and_no_names(tmp_path: Path) -> None:
+def test_parquet_with_content_in_pieces_lists_of_images_and_no_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     pieces = [
         {"role": "user", "content": [{"type": "image", "text": None}, {"type": "text", "text": "What?"}]},
         {"role": "assistant", "content": [{"type": "text", "text": "That."}]},
@@ -212,7 +214,9 @@ def test_parquet_with_content_in_pieces_lists_of_images_and_no_names(tmp_path: P
     images = [[{"bytes": picture(0), "path": None}], [], [{"bytes": picture(1), "path": None}] * 2]
     table = pa.Table.from_pylist([{"messages": pieces, "images": listed} for listed in images])
     pq.write_table(table, tmp_path / "x.parquet")
-    (example,) = everything({"kind": "messages", "path": str(tmp_path)})
+    (example,) = everything({"kind": "messages", "path": str(tmp_path), "name": "pieces"})
+    assert "source pieces: rows with no picture are left out" in caplog.text
+    assert "source pieces: rows with several pictures are left out" in caplog.text
     assert example.turns == (Turn("What?", "That."),)
     assert example.image_id == hashlib.sha256(picture(0)).hexdigest()[:32]
 

@@ -58,7 +58,7 @@ def test_the_token_share_comes_out_and_is_told(sets: Path) -> None:
     for share in (0.05, 0.3, 0.8):
         stream = open_stream(mixture(sets, spatial_tokens=share), "train", count_tokens=words)
         counted: Counter[str] = Counter()
-        for example in islice(stream, 2_000):
+        for example in islice(stream, 900):
             counted[example.source, "pictures"] += 1
             counted[example.source, "turns"] += len(example.turns)
             counted[example.source, "tokens"] += sum(map(words, example.turns))
@@ -115,7 +115,7 @@ def test_epochs_differ_and_ask_other_questions(sets: Path) -> None:
 
 
 @given(after=st.integers(0, 300))
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_resumed_stream_goes_on_with_exactly_the_next_example(sets: Path, after: int) -> None:
     stream = open_stream(mixture(sets), "train", count_tokens=words)
     examples = iter(stream)

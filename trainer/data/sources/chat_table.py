@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from trainer.examples import Turn
 
 _TEXTS = ("image_id", "kind", "messages", "conversations")
 _PICTURES = ("image", "images")
+_TOLD: set[tuple[str, str]] = set()
 _log = logging.getLogger(__name__)
 
 
@@ -85,16 +85,10 @@ class ChatTable:
         return bytes(image["bytes"]) if image["bytes"] else self._folder.read(image["path"], self._places[row])
 
 
-@cache
-def _told(where: str, reason: str) -> list[str]:
-    return []
-
-
 def _tell(where: str, reason: str, row: str) -> None:
-    # A set with text-only rows has many; one line about them is enough.
-    told = _told(where, reason)
-    if not told:
-        told.append(row)
+    # A set with text-only rows has many, and they come again in every epoch; one line about them is enough.
+    if (where, reason) not in _TOLD:
+        _TOLD.add((where, reason))
         _log.warning("%s: rows with %s are left out, as %s", where, reason, row)
 
 
