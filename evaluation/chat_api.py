@@ -37,8 +37,7 @@ class ChatApi:
 
     `OPENAI_BASE_URL` says where (default: OpenAI's own), `OPENAI_API_KEY` with which key. A request that fails for a
     reason that may pass (408, 429, 5xx, a broken connection) is tried again, after what `Retry-After` says or else a
-    doubling time with jitter. A question that gets no answer in the end is answered with nothing, and counted in
-    `unanswered`.
+    doubling time with jitter. A question that gets no answer in the end is answered with nothing.
 
     Args:
         model: its name there.
@@ -50,7 +49,6 @@ class ChatApi:
 
     def __init__(self, model: str, asking: Asking, wait: Callable[[float], None] = time.sleep) -> None:
         self.name = f"openai:{model}"
-        self.unanswered = 0
         self._model = model
         self._asking = asking
         self._wait = wait
@@ -105,7 +103,6 @@ class ChatApi:
     def _give_up(self, item: Item, why: str) -> str:
         logging.getLogger(__name__).warning("%s: no answer to %s: %s", self.name, item.item_id, why)
         with self._lock:
-            self.unanswered += 1
             self._in_a_row += 1
             if self._in_a_row >= _GIVE_UP_AFTER:
                 raise UserError(f"--model {self.name}: {self._url} does not answer any more ({why:.200})")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import posixpath
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, get_args
@@ -50,13 +51,21 @@ def run_evaluation(
         UserError: anything that the user can mend; nothing has been written then.
     """
     _check_output(output)
-    benchmark = open_benchmark(location, selection)
-    predictors = [open_predictor(spec, benchmark, held_out=selection.share, asking=asking) for spec in specs]
-    items = _in_order(benchmark.with_pictures() if any(one.needs_pictures for one in predictors) else benchmark.items)
+    with _blaming("--benchmark"):
+        benchmark = open_benchmark(location, selection)
+    predictors = [_open(spec, benchmark, selection, asking) for spec in specs]
+    with _blaming("--benchmark"):
+        needed = any(one.needs_pictures for one in predictors)
+        items = _in_order(benchmark.with_pictures() if needed else benchmark.items)
+    # Before the work, so that a place that cannot be written is known in time.
+    files.make_folder(output)
     evaluations = [_evaluate(predictor, items, judging) for predictor in predictors]
     compared = tables.comparison(evaluations)
     _write(output, evaluations, compared, _config(specs, benchmark, selection, judging, asking))
     _print(compared, benchmark, output)
+    for one in evaluations:
+        if one.unanswered:
+            print(f"{one.model} gave no answer to {one.unanswered:,} questions", file=sys.stderr)
     return evaluations
 
 
@@ -72,6 +81,20 @@ def check_options(split: str, held_out: float, bare_unit: str | None) -> None:
         raise UserError(f"--held-out: {held_out:g} must lie between 0 and 1 for --split {split}, e.g. 0.1")
     if bare_unit is not None and bare_unit not in METRE_OF:
         raise UserError(f"--bare-unit: {bare_unit!r} is none of {', '.join(METRE_OF)}")
+
+
+@contextmanager
+def _blaming(option: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        raise UserError(text if text.startswith("--") else f"{option}: {text}") from error
+
+
+def _open(spec: str, benchmark: Benchmark, selection: Selection, asking: Asking) -> Predictor:
+    with _blaming(f"--model {spec}"):
+        return open_predictor(spec, benchmark, held_out=selection.share, asking=asking)
 
 
 def _check_output(output: str) -> None:
@@ -124,9 +147,8 @@ def _write(
     numbers = {"config": config, **tables.results(evaluations)}
     page = [f"# Evaluation on {config['benchmark']}", "", _summary(config), ""]
     page += [tables.markdown(table) for table in [*compared, *map(tables.by_type, evaluations)]]
-    files.make_folder(output)
     files.write_bytes(posixpath.join(output, ANSWERS), buffer.getvalue().to_pybytes())
-    files.write_bytes(posixpath.join(output, RESULTS), (json.dumps(numbers, indent=2) + "\n").encode())
+    files.write_bytes(posixpath.join(output, RESULTS), (json.dumps(numbers, indent=2, allow_nan=False) + "\n").encode())
     files.write_bytes(posixpath.join(output, TABLE), "\n".join(page).encode())
 
 

@@ -1,46 +1,18 @@
-"""Finding and opening files, on this machine or in a bucket, by Arrow's own file systems."""
+"""Finding, reading and writing the files of benchmarks and results, local or gs://; what goes wrong is a UserError."""
 
 from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Sequence
-from datetime import timedelta
-from fnmatch import fnmatchcase
-from urllib.parse import urlsplit
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import fs
 
+from schemas import files
 from schemas.errors import UserError
-
-_PATIENCE = timedelta(seconds=60)
-
-
-def file_system(location: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a place and the place's path in it.
-
-    A bucket is read with the machine's Google credentials; a public one without any as `gs://anonymous@bucket/…`, an
-    emulator where `STORAGE_EMULATOR_HOST` names it.
-
-    Raises:
-        UserError: a scheme that cannot be read, or no credentials.
-    """
-    if "://" not in location:
-        return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(location))
-    try:
-        emulator = os.environ.get("STORAGE_EMULATOR_HOST")
-        if location.startswith("gs://") and emulator:
-            host = urlsplit(emulator if "://" in emulator else f"http://{emulator}")
-            store = fs.GcsFileSystem(
-                anonymous=True, scheme=host.scheme, endpoint_override=host.netloc, retry_time_limit=_PATIENCE
-            )
-            return store, location.removeprefix("gs://").rstrip("/")
-        found, path = fs.FileSystem.from_uri(location)
-    except (pa.ArrowInvalid, OSError, ValueError) as error:
-        raise UserError(f"{location} cannot be opened: {one_line(error)}") from error
-    return found, path.rstrip("/")
 
 
 def one_line(error: BaseException) -> str:
@@ -48,53 +20,45 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]
 
 
+@contextmanager
+def _telling(location: str, fault: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{location} {fault}: {one_line(error)}") from error
+
+
 def is_folder(location: str) -> bool:
-    """Whether there is a folder at a place."""
-    store, path = file_system(location)
-    return bool(_info(store, path, location).type == fs.FileType.Directory)
+    """Whether there is a folder at a place; in a bucket, whether anything lies under it."""
+    if not files.is_remote(location):
+        return Path(location).is_dir()
+    from apache_beam.io.filesystems import FileSystems
+
+    with _telling(location, "cannot be looked into"):
+        return bool(FileSystems.match([posixpath.join(location, "*")])[0].metadata_list)
 
 
 def is_file(location: str) -> bool:
     """Whether there is a file at a place."""
-    store, path = file_system(location)
-    return bool(_info(store, path, location).type == fs.FileType.File)
+    if not files.is_remote(location):
+        return Path(location).is_file()
+    from apache_beam.io.filesystems import FileSystems
+
+    with _telling(location, "cannot be looked into"):
+        return bool(FileSystems.exists(location))
 
 
-def _info(store: fs.FileSystem, path: str, location: str) -> fs.FileInfo:
-    try:
-        return store.get_file_info(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{location} cannot be looked into: {one_line(error)}") from error
-
-
-def find_files(location: str, suffix: str) -> list[str]:
-    """The files at a place: itself, those of a folder that end in `suffix`, or those that match a glob; by name.
-
-    Wildcards may stand in the last part of the place alone.
+def find_files(location: str, extension: str) -> list[str]:
+    """The files at a place: itself, those of a folder with an extension, or those that match a glob; by name.
 
     Raises:
         UserError: there are none.
     """
-    store, path = file_system(location)
-    folder, pattern = posixpath.split(path)
-    if not any(letter in pattern for letter in "*?["):
-        found = _info(store, path, location)
-        if found.type == fs.FileType.File:
-            return [location]
-        folder, pattern = path, f"*{suffix}"
-    try:
-        entries = store.get_file_info(fs.FileSelector(folder, allow_not_found=True))
-    except OSError as error:
-        raise UserError(f"{location} cannot be looked into: {one_line(error)}") from error
-    names = sorted(
-        posixpath.basename(entry.path)
-        for entry in entries
-        if entry.type == fs.FileType.File and fnmatchcase(posixpath.basename(entry.path), pattern)
-    )
-    if not names:
-        raise UserError(f"no {suffix} file at {location}; give a file, a folder or a glob")
-    whole = location if folder == path else posixpath.dirname(location)
-    return [posixpath.join(whole, name) for name in names]
+    with _telling(location, "cannot be looked into"):
+        found = files.find_files(location, (extension,))
+    if not found:
+        raise UserError(f"no .{extension} file at {location}; give a file, a folder or a glob")
+    return found
 
 
 def read_bytes(location: str) -> bytes:
@@ -103,13 +67,8 @@ def read_bytes(location: str) -> bytes:
     Raises:
         UserError: it cannot be read.
     """
-    store, path = file_system(location)
-    try:
-        with store.open_input_stream(path) as stream:
-            data: bytes = stream.read()
-            return data
-    except OSError as error:
-        raise UserError(f"{location} cannot be read: {one_line(error)}") from error
+    with _telling(location, "cannot be read"), files.open_file(location) as handle:
+        return handle.read()
 
 
 def open_parquet(location: str) -> pq.ParquetFile:
@@ -118,11 +77,8 @@ def open_parquet(location: str) -> pq.ParquetFile:
     Raises:
         UserError: it is none, or cut short.
     """
-    store, path = file_system(location)
-    try:
-        return pq.ParquetFile(store.open_input_file(path))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{location} is not a readable Parquet file ({one_line(error)})") from error
+    with _telling(location, "is not a readable Parquet file"):
+        return pq.ParquetFile(files.open_file(location) if files.is_remote(location) else location)
 
 
 def read_columns(location: str, columns: Sequence[str]) -> pa.Table:
@@ -132,39 +88,34 @@ def read_columns(location: str, columns: Sequence[str]) -> pa.Table:
         UserError: it is none, or damaged.
     """
     file = open_parquet(location)
-    try:
+    with _telling(location, "is not a readable Parquet file"):
         return file.read(columns=list(columns))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{location} is not a readable Parquet file ({one_line(error)})") from error
 
 
 def make_folder(location: str) -> None:
-    """Make a folder and those above it.
+    """Make a folder and those above it; a bucket needs none.
 
     Raises:
         UserError: it cannot be made.
     """
-    store, path = file_system(location)
-    try:
-        store.create_dir(path, recursive=True)
-    except OSError as error:
-        raise UserError(f"{location} cannot be made: {one_line(error)}") from error
+    if not files.is_remote(location):
+        with _telling(location, "cannot be made"):
+            Path(location).mkdir(parents=True, exist_ok=True)
 
 
 def write_bytes(location: str, data: bytes) -> None:
-    """Write a file, whole or not at all where the place is local.
+    """Write a file, whole or not at all.
 
     Raises:
         UserError: it cannot be written.
     """
-    store, path = file_system(location)
-    try:
-        if isinstance(store, fs.LocalFileSystem):
-            with store.open_output_stream(f"{path}.part") as stream:
-                stream.write(data)
-            os.replace(f"{path}.part", path)
-        else:
-            with store.open_output_stream(path) as stream:
-                stream.write(data)
-    except OSError as error:
-        raise UserError(f"{location} cannot be written: {one_line(error)}") from error
+    with _telling(location, "cannot be written"):
+        if files.is_remote(location):
+            from apache_beam.io.filesystems import FileSystems
+
+            with FileSystems.create(location) as handle:
+                handle.write(data)
+            return
+        unfinished = f"{location}.part"
+        Path(unfinished).write_bytes(data)
+        os.replace(unfinished, location)

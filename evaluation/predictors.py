@@ -18,14 +18,14 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from evaluation import files
 from evaluation.baselines import Chance, Constant, Majority
-from evaluation.benchmark import Benchmark, Selection, open_benchmark, read_scenes, scene_files
+from evaluation.benchmark import Benchmark, Selection, Split, open_benchmark
 from evaluation.items import Item
+from evaluation.source import read_scenes, scene_files
 from schemas.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ FORMS = (
     "oracle:OUT; openai:NAME"
 )
 """What a spec may be, for messages."""
+MOST_LEARNED_FROM = 200_000
+"""Questions, spread over the pictures of a run, that a baseline is fitted on at most."""
 
 
 class Predictor(Protocol):
@@ -124,7 +126,8 @@ def training_items(location: str, benchmark: Benchmark, held_out: float) -> list
     Raises:
         UserError: none are left.
     """
-    everything = open_benchmark(location, Selection("train" if held_out else "all", held_out))
+    split: Split = "train" if held_out else "all"
+    everything = open_benchmark(location, Selection(split, held_out, limit=MOST_LEARNED_FROM))
     asked = benchmark.image_ids
     left = [replace(item, image=None) for item in everything.items if item.image_id not in asked]
     if not left:
@@ -181,11 +184,11 @@ def _decoded(item: Item) -> Image:
 
 
 def _checkpoint(spec: str, asking: Asking) -> Predictor:
-    is_place = "://" in spec or Path(spec).expanduser().is_dir()
+    is_place = "://" in spec or (bool(spec) and Path(spec).expanduser().is_dir())
     if not is_place and not re.fullmatch(r"[\w.-]+/[\w.-]+", spec):
         raise UserError(f"--model: {spec!r} names no model; give {FORMS}")
     try:
-        load_vlm = import_module("models.vlm").load_vlm
+        from models.vlm import load_vlm
     except ModuleNotFoundError as error:
         raise UserError(f"--model {spec}: needs {error.name}: pip install 'spatialvlm[train]'") from error
     try:

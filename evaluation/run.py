@@ -52,6 +52,11 @@ class Evaluation:
     types: Measured = field(repr=False)
     seconds: float
 
+    @property
+    def unanswered(self) -> int:
+        """Questions to which nothing was said."""
+        return sum(not one.answer.strip() for one in self.scored)
+
     def number(self, group: str, metric: str) -> Number:
         """A metric of a group with its interval; without value where there were no such questions."""
         return self._number(self.groups, group, metric)

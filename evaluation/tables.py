@@ -85,6 +85,7 @@ def results(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
             {
                 "model": one.model,
                 "questions": len(one.scored),
+                "unanswered": one.unanswered,
                 "seconds": round(one.seconds, 3),
                 "groups": {group: _numbers(one.number, group, metrics) for group, metrics in one.groups.items()},
                 "types": {kind: _numbers(one.type_number, kind, metrics) for kind, metrics in one.types.items()},
