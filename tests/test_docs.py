@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from evaluation.metrics import LABEL_METRICS, LENGTH_METRICS
+from evaluation.tables import ANSWERS
 from schemas.arrow import LEDGER, QA, REGION, SCENES, SEEN
 from schemas.manifest import COLUMNS
 from schemas.reasons import Reason, RegionReason, Status
@@ -17,6 +19,8 @@ NAMES = {
     "statuses": [status.value for status in Status],
     "manifest columns": list(COLUMNS),
     "columns": [*SCENES.names, *QA.names, *LEDGER.names, *SEEN.names, *(field.name for field in REGION)],
+    "metrics": [name for name in (*LABEL_METRICS, *LENGTH_METRICS) if not name.startswith(("within_67", "within_90"))],
+    "answers": ANSWERS.names,
     "run.json": [name for name in RunRecord.model_fields if name != "project"],
 }
 
