@@ -79,12 +79,13 @@ def locate(part: str, place: str, revision: str | None, models: ModelsConfig) ->
         place = pulled
     if "://" in place:
         return _from_bucket(part, place, models)
-    folder = _packaged(part, place) if place.startswith(_PACKAGE) else Path(place).expanduser()
+    folder = packaged(part, place) if place.startswith(_PACKAGE) else Path(place).expanduser()
     verify(part, folder)
     return folder
 
 
-def _packaged(part: str, place: str) -> Path:
+def packaged(part: str, place: str) -> Path:
+    """Where a file or folder of an installed Python package lies; `place` is `package:name/path`."""
     from importlib.util import find_spec
 
     package, _, inside = place.removeprefix(_PACKAGE).partition("/")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from models.vlm.turns import encode_texts
-
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Generator, Tensor
@@ -28,7 +26,7 @@ def answer_separately(
 
     generator = torch.Generator(vlm.model.device).manual_seed(seed)
     tokenizer = vlm.processor.tokenizer
-    encoded = encode_texts(tokenizer, questions)
+    encoded = vlm.encode(questions)
     answers = [""] * len(questions)
     with torch.inference_mode():
         for chosen in _batches(images, encoded, batch_size):
@@ -127,7 +125,7 @@ def answer_chat(
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             batch = vlm.processor(
-                text=[_prompt(vlm, questions[index]) for index in chosen],
+                text=[vlm.chat_format.prompt(questions[index]) for index in chosen],
                 images=[[images[index]] for index in chosen],
                 padding=True,
                 padding_side="left",
@@ -139,9 +137,3 @@ def answer_chat(
             for index, text in zip(chosen, texts, strict=True):
                 answers[index] = text.strip()
     return answers
-
-
-def _prompt(vlm: Vlm, question: str) -> str:
-    messages: list[dict[str, Any]] = [{"role": "system", "content": vlm.system}] if vlm.system else []
-    messages.append({"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]})
-    return str(vlm.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))

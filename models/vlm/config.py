@@ -36,20 +36,26 @@ class VlmConfig(Section):
     revision: str | None = Field(None, description="commit of a hub id")
     image_size_px: int = Field(96, ge=16, le=2048, description="assembled: pictures are scaled to so many pixels")
     vision: dict[str, Any] = Field(
-        {"model_type": "siglip_vision_model"},
+        {},
         description="assembled: the picture encoder, in transformers' terms: model_type and its sizes; "
         "or weights: a folder or hub id of one",
     )
     language: dict[str, Any] = Field(
-        {"model_type": "llama"},
+        {},
         description="assembled: the language model, likewise; or weights: a folder, a hub id or a GGUF file",
     )
     tokenizer: TokenizerConfig = TokenizerConfig()
     separate_turns: bool | None = Field(
         None,
-        description="turns of a picture see the picture and themselves, never each other; null: yes where assembled",
+        description="turns of a picture see the picture and themselves, never each other (LLaVA's architecture only); "
+        "null: yes where assembled, else as the checkpoint says",
     )
-    system: str = Field("", description="what the conversation begins with, where the chat template has a place for it")
-    max_tokens: int = Field(
-        1024, ge=16, description="longest sequence: a picture's tokens and its turns; turns beyond are left out"
+    system: str | None = Field(
+        None, description="what the conversation begins with, where the chat template has a place for it; null: nothing"
+    )
+    max_tokens: int | None = Field(
+        None,
+        ge=16,
+        description="longest sequence: a picture's tokens and its turns; turns beyond are left out; null: 1024 where "
+        "assembled, else what the model was made for",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,24 @@ if TYPE_CHECKING:
 SETTINGS = "vlm.json"
 
 
-def save(vlm: Vlm, folder: Path, card: str = "") -> None:
-    """Weights (safetensors), config, tokenizer, processor, `vlm.json`, and `card` as README.md."""
+_WEIGHTS = ("model*.safetensors", "model*.safetensors.index.json", "config.json", "generation_config.json")
+
+
+def save(vlm: Vlm, folder: Path, card: str = "", weights_from: Path | None = None) -> None:
+    """Weights (safetensors), config, tokenizer, processor, `vlm.json`, and `card` as README.md.
+
+    Args:
+        vlm: the model.
+        folder: is made.
+        card: empty: none.
+        weights_from: a folder that holds its weights already; they are copied, since no process may have them whole.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    vlm.model.save_pretrained(folder)
+    if weights_from is None:
+        vlm.model.save_pretrained(folder)
+    else:
+        for path in (path for pattern in _WEIGHTS for path in weights_from.glob(pattern)):
+            shutil.copyfile(path, folder / path.name)
     save_around(vlm, folder)
     if card:
         (folder / "README.md").write_text(card, encoding="utf-8")
@@ -33,13 +48,14 @@ def save_around(vlm: Vlm, folder: Path) -> None:
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
-def load(place: str, dtype: str | None) -> tuple[Any, Any, dict[str, Any]]:
+def load(place: str, dtype: str | None, revision: str | None = None) -> tuple[Any, Any, dict[str, Any]]:
     """(model on the CPU, processor, settings of `vlm.json` or what stands for them)."""
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
     from transformers.utils import logging
 
-    folder = weights.locate("model", place, None, ModelsConfig())
+    folder = weights.locate("model", place, revision, ModelsConfig(offline=revision is None))
+    _check_shards(folder)
     logging.disable_progress_bar()
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(
@@ -60,6 +76,15 @@ def load(place: str, dtype: str | None) -> tuple[Any, Any, dict[str, Any]]:
             f"model: {place} lacks {len(lacking)} of the model's tensors, {lacking[0]} first; save it again"
         )
     return model.eval(), processor, _settings(folder, model)
+
+
+def _check_shards(folder: Path) -> None:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        lacking = sorted(name for name in names if not (folder / name).is_file())
+        if lacking:
+            raise UserError(f"model: {folder / lacking[0]} is missing, though {index.name} lists it; copy it again")
 
 
 def _settings(folder: Path, model: Any) -> dict[str, Any]:

@@ -63,14 +63,6 @@ class TurnFormat:
         )
 
 
-def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Token numbers of plain texts; what looks like a special token in them is spelled, not obeyed."""
-    if not texts:
-        return []
-    found: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return found
-
-
 def lay_out(turn_format: TurnFormat, pictures: Sequence[Sequence[tuple[list[int], list[int]]]]) -> dict[str, Tensor]:
     """Sequences of pictures with their turns, padded on the right.
 
