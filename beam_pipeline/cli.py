@@ -306,6 +306,74 @@ def evaluate(
     )
 
 
+@app.command()
+def train(
+    output: Annotated[str, typer.Option(help="Folder for the checkpoint, its card and its record.")],
+    data: Annotated[
+        list[str] | None, typer.Option(help="A finished run with stored pictures, local or gs://. Repeatable.")
+    ] = None,
+    general: Annotated[
+        list[str] | None,
+        typer.Option(help="General questions: LLaVA's JSON, or chats as Parquet or JSON lines. Repeatable."),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="A packaged configuration; a wrong name prints all.", show_default="tiny, or none beside --config"
+        ),
+    ] = None,
+    config: ConfigFile = None,
+    set: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="One setting, e.g. data.spatial_tokens=0.05; laid over all else. Repeatable."),
+    ] = None,
+    seed: Seed = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder; begin if there is none.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the training that the folder holds.")] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Train a vision-language model on runs, and on general questions beside them."""
+    _log(verbose=False)
+    try:
+        from trainer.command import Request, run_training
+    except ModuleNotFoundError as error:
+        raise UserError(f"training needs {error.name}: pip install 'spatialvlm[train]'") from error
+    request = Request(
+        data=data or (),
+        general=general or (),
+        output=output,
+        preset=preset or (None if config else "tiny"),
+        config=config,
+        settings=set or (),
+        seed=seed,
+        resume=resume,
+        overwrite=overwrite,
+        dry_run=dry_run,
+    )
+    raise typer.Exit(run_training(request, typer.echo))
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="What to ask about the picture.")],
+    model: Annotated[str, typer.Option(help="A checkpoint of `train`, or any image-text-to-text model's folder.")],
+    image: Annotated[Path, typer.Option(help="The picture's file.")],
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 48,
+    temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest answer; higher: drawn freely.")] = 0.0,
+) -> None:
+    """Ask a trained model one question about one picture."""
+    _log(verbose=False)
+    try:
+        from models.vlm.asking import ask as ask_model
+
+        answer = ask_model(model, image, question, max_new_tokens=max_new_tokens, temperature=temperature)
+    except ModuleNotFoundError as error:
+        raise UserError(f"asking needs {error.name}: pip install 'spatialvlm[train]'") from error
+    typer.echo(answer)
+
+
 models = typer.Typer(help="The weights of the learned experts: list, pull, verify.", rich_markup_mode=None)
 app.add_typer(models, name="models", no_args_is_help=True)
 

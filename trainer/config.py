@@ -8,8 +8,10 @@ from pydantic import Field
 
 from models.vlm.config import VlmConfig
 from schemas.config import Section
+from trainer.data.config import DataConfig
+from trainer.encoder import EncoderConfig
 
-AfterStep = Annotated[str, Field(pattern=r"^after:\d+$")]
+StepRule = Annotated[str, Field(pattern=r"^(after|until):\d+$")]
 
 
 class OptimizerConfig(Section):
@@ -42,7 +44,7 @@ class EvaluationConfig(Section):
     """What is looked at while the training runs."""
 
     every: int = Field(500, ge=0, description="steps between two looks at pictures held out; 0: none")
-    pictures: int = Field(256, ge=1, description="held-out pictures looked at, at most")
+    pictures: int = Field(256, ge=1, description="held-out pictures of each source looked at, at most")
 
 
 class CheckpointConfig(Section):
@@ -57,12 +59,14 @@ class TrainConfig(Section):
 
     seed: int = Field(0, ge=0, description="of weights, order and draws")
     model: VlmConfig = VlmConfig()
+    data: DataConfig = DataConfig()
+    encoder: EncoderConfig = EncoderConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     steps: int = Field(1000, ge=1, description="changes of the weights")
     batch_size: int = Field(16, ge=1, description="pictures in a forward pass of one process")
     accumulation: int = Field(1, ge=1, description="forward passes of each process in a step")
-    freeze_vision: bool | AfterStep = Field(
-        False, description="the picture encoder's weights stay as they are: true, false, or after:STEP"
+    freeze_vision: bool | StepRule = Field(
+        False, description="the picture encoder does not learn: true, false, after:STEP or until:STEP"
     )
     lora: LoraConfig | None = Field(None, description="train adapters of the language model instead of its weights")
     bf16: bool = Field(False, description="forward passes in bfloat16, weights in float32")

@@ -7,30 +7,37 @@ import math
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from safetensors import SafetensorError
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.integrations import TensorBoardCallback
 from transformers.utils import logging
 
-from trainer.batches import Batches, Feed, Parcel, Place, Stream, Tally
-from trainer.progress import Meter, line
+from schemas.errors import UserError
+from trainer import adapters
+from trainer.feed import Feed, Tally
+from trainer.parts import freeze_vision, part_of
+from trainer.progress import Meter, progress_line
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from models.vlm import Vlm
     from trainer.config import TrainConfig
+    from trainer.data.stream import ExampleStream
     from trainer.examples import Example
 
-CHECKPOINTS = "checkpoints"
-# Beside what transformers keeps: where the streams stand, and what was counted so far.
-_POSITION = "position-{rank}.json"
-OpenStream = Callable[[str, int, int], Stream]
+CHECKPOINTS, LOGS = "checkpoints", "logs"
+# Batches that are sorted by length together.
+_WINDOW = 16
+# Beside what transformers keeps: where the stream stands, and what was counted so far.
+_POSITION = "position-{rank}-of-{world}.json"
 
 
 class TrainingError(Exception):
@@ -39,11 +46,16 @@ class TrainingError(Exception):
 
 @dataclass(frozen=True)
 class Fitted:
-    """What came of a training."""
+    """What came of a training.
+
+    `step`: it ended at; `trained`: weights that learn at one time or another; `curve`: what was logged; `tally`
+    and `seconds` count what this process read, and what those did that it goes on from.
+    """
 
     step: int
+    trained: int
     stopped: bool
-    history: list[dict[str, float]]
+    curve: list[dict[str, float]]
     tally: Tally
     seconds: float
 
@@ -51,7 +63,8 @@ class Fitted:
 def fit(
     vlm: Vlm,
     config: TrainConfig,
-    open_stream: OpenStream,
+    stream: ExampleStream,
+    held_out: Mapping[str, Sequence[Example]],
     output: Path,
     resume_from: Path | None = None,
     say: Callable[[str], None] = print,
@@ -61,127 +74,127 @@ def fit(
     Args:
         vlm: the model, in float32.
         config: the whole training.
-        open_stream: (split, rank, world) → stream; called in the loader's workers.
+        stream: of this rank.
+        held_out: pictures to look at meanwhile, by source; the same for all ranks.
         output: folder for checkpoints and logs; there already.
         resume_from: a checkpoint of this training.
-        say: takes each progress line.
+        say: takes each line of progress.
 
     Raises:
         TrainingError: the loss is no number any more, or nothing can be written; the last checkpoint is named.
+        UserError: the checkpoint was made by another number of processes.
     """
     logging.disable_progress_bar()
-    trainer = _Trainer(vlm, config, open_stream, output, resume_from, say)
+    if config.lora is not None:
+        adapters.add(vlm.model, config.lora)
+    freeze_vision(vlm.model, config.freeze_vision, 0, begin=True)
+    trained = sum(weight.numel() for weight in vlm.model.parameters() if weight.requires_grad)
+    trainer = _Trainer(vlm, config, stream, held_out, output, say)
+    if resume_from is not None:
+        trainer.go_on_from(resume_from)
     started = time.time()
-    with _on_signal(trainer):
-        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    if resume_from is not None and step_of(resume_from) >= config.steps:
+        trainer.take_over(resume_from)
+    else:
+        with _until_told(trainer):
+            trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    if config.lora is not None:
+        adapters.merge(vlm.model)
     return Fitted(
-        trainer.state.global_step,
-        trainer.stopped,
-        trainer.state.log_history,
-        trainer.tally,
-        trainer.seconds_before + time.time() - started,
+        step=trainer.state.global_step,
+        trained=trained,
+        stopped=trainer.state.global_step < config.steps,
+        curve=trainer.state.log_history,
+        tally=trainer.tally,
+        seconds=trainer.seconds_before + time.time() - started,
     )
 
 
 def checkpoints(output: Path) -> list[Path]:
-    """The checkpoints of an output folder, oldest first."""
+    """The checkpoints of an output folder, oldest first; only whole ones bear this name."""
     found = (output / CHECKPOINTS).glob("checkpoint-*")
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step after which a checkpoint was made."""
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 class _Trainer(Trainer):
+    """What transformers leaves open: the stream, learning rates by part, whole checkpoints, the progress line."""
+
     def __init__(
         self,
         vlm: Vlm,
         config: TrainConfig,
-        open_stream: OpenStream,
+        stream: ExampleStream,
+        held_out: Mapping[str, Sequence[Example]],
         output: Path,
-        resume_from: Path | None,
         say: Callable[[str], None],
     ) -> None:
-        self.vlm, self.config, self.open_stream = vlm, config, open_stream
-        self.stopped = False
-        self.tally = Tally()
-        self.seconds_before = 0.0
-        self._consumed = 0
-        self._places: dict[int, Place] = {}
-        self._meter = Meter()
-        # The loaders below read the streams themselves; Trainer only wants something without a length.
+        self.vlm, self.config, self.say = vlm, config, say
+        self.stop = False
+        self.tally, self.seconds_before = Tally(), 0.0
+        self.meter = Meter()
+        self._stream = stream
+        self._held_out = held_out
+        self._position: dict[str, Any] | None = None
+        self._batches = 0
+        self._started = time.time()
         super().__init__(
             model=vlm.model,
-            args=_arguments(config, output),
-            train_dataset=_Repeat(lambda: iter(())),
-            eval_dataset=_Repeat(lambda: iter(())),
-            callbacks=[_Watch(self, say)],
+            args=_arguments(config, output, looks=bool(held_out)),
+            train_dataset=_Endless(lambda: iter(())),
+            eval_dataset=dict.fromkeys(held_out, _Endless(lambda: iter(()))) or None,
+            callbacks=[_Watch(self)],
         )
-        # The line of `_Watch` says it.
         self.remove_callback(PrinterCallback)
-        if resume_from is not None:
-            self._read_position(resume_from)
+        if self.is_world_process_zero():
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.add_callback(TensorBoardCallback(SummaryWriter(str(output / LOGS))))
 
     # What is read
 
     def get_train_dataloader(self) -> Any:
-        config = self.config
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        batches = Batches(
-            lambda: self.open_stream("train", rank, world),
-            self.collate,
-            config.batch_size,
-            window=16 if config.group_by_length else 1,
-            length=_length if config.group_by_length else None,
-            places=[self._places[number] for number in sorted(self._places)] or None,
-        )
-        return _Repeat(lambda: Feed(iter(self._loader(batches)), config.workers, self._consumed, self._took))
+        """The stream's own batches: they are those of this rank already, and know where they stand."""
+        return _Endless(self._taken)
 
-    def _loader(self, batches: Batches) -> DataLoader[Parcel]:
-        workers = self.config.workers
-        return DataLoader(
-            batches,
-            batch_size=None,
-            num_workers=workers,
-            prefetch_factor=4 if workers else None,
-            pin_memory=torch.cuda.is_available(),
-            # Its own, so that reading draws nothing from the generator of the training.
-            generator=torch.Generator(),
+    def _taken(self) -> Iterator[dict[str, Tensor]]:
+        self._feed = Feed(
+            self._stream,
+            self._collate,
+            self.config.batch_size,
+            window=_WINDOW if self.config.group_by_length else 1,
+            workers=self.config.workers,
+            pin=torch.cuda.is_available(),
         )
+        for batch, tally in self._feed.batches(self._position):
+            self._batches += 1
+            self.tally += tally
+            self.meter.count(tally)
+            yield batch
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        # Every process looks at the same pictures, so that none has to wait for another's last batch.
-        stream = self.open_stream("held_out", 0, 1)
-        batches: list[dict[str, Tensor]] = []
-        chunk: list[Example] = []
-        for number, example in enumerate(stream, start=1):
-            chunk.append(example)
-            if len(chunk) == self.config.batch_size:
-                batches.append(self.collate(chunk)[0])
-                chunk = []
-            if number == self.config.evaluation.pictures:
-                break
-        if chunk:
-            batches.append(self.collate(chunk)[0])
-        return _Repeat(lambda: iter(batches))
+        """Every process looks at the same pictures, so that none waits for another's last batch."""
+        examples = self._held_out[eval_dataset]
+        size = self.config.batch_size
+        starts = range(0, len(examples), size)
+        return _Endless(lambda: (self.vlm.collate(examples[start : start + size]) for start in starts))
 
-    def collate(self, examples: Sequence[Example]) -> tuple[dict[str, Tensor], Tally]:
-        """A batch, and what is in it."""
+    def _collate(self, examples: Sequence[Example]) -> tuple[dict[str, Tensor], Tally]:
         before = self.vlm.left_out
         batch = self.vlm.collate(examples)
-        by_source: dict[str, list[int]] = {}
+        by_source: dict[str, tuple[int, int, int]] = {}
         for example in examples:
-            counts = by_source.setdefault(example.source, [0, 0, 0])
-            counts[0] += 1
-            counts[1] += len(example.turns)
-            counts[2] += sum(map(self.vlm.count_tokens, example.turns))
+            pictures, turns, tokens = by_source.get(example.source, (0, 0, 0))
+            tokens += sum(map(self.vlm.count_tokens, example.turns))
+            by_source[example.source] = (pictures + 1, turns + len(example.turns), tokens)
         return batch, Tally(by_source, batch["input_ids"].numel(), self.vlm.left_out - before)
 
-    def _took(self, parcel: Parcel) -> None:
-        self._consumed += 1
-        self._places[parcel.worker] = parcel.place
-        self.tally.add(parcel.tally)
-        self._meter.count(parcel.tally)
-
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
-        with self._meter.waiting():
+        with self.meter.waiting():
             return super().get_batch_samples(epoch_iterator, num_batches, device)
 
     # What is computed
@@ -189,148 +202,205 @@ class _Trainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        # Logits only where there is something to predict: elsewhere they are the larger part of the memory.
-        labels = torch.nn.functional.pad(inputs["labels"], (0, 1), value=-100)[:, 1:]
-        answered = labels != -100
-        inputs = inputs | {"labels": labels, "shift_labels": labels[answered], "logits_to_keep": answered}
+        """Logits only where there is something to predict: elsewhere they would be the larger part of the memory."""
+        if self.vlm.separate_turns:
+            labels = torch.nn.functional.pad(inputs["labels"], (0, 1), value=-100)[:, 1:]
+            answered = labels != -100
+            inputs = inputs | {"labels": labels, "shift_labels": labels[answered], "logits_to_keep": answered}
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def create_optimizer(self, model: Any = None) -> Any:
         settings = self.config.optimizer
         rates = {"vision": settings.vision, "projector": settings.projector, "language": settings.language}
-        groups: dict[tuple[str, bool], list[Any]] = {}
-        decayed = set(self.get_decay_parameter_names(self.model))
-        for name, parameter in self.model.named_parameters():
-            groups.setdefault((part_of(name), name in decayed), []).append(parameter)
         decay = settings.weight_decay if settings.name == "adamw" else 0.0
+        decaying = set(self.get_decay_parameter_names(self.model))
+        groups: dict[tuple[str, bool], list[Any]] = {}
+        for name, parameter in (model or self.model).named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault((part_of(name), name in decaying), []).append(parameter)
         self.optimizer = torch.optim.AdamW(
             [
                 {
-                    "params": parameters,
+                    "params": groups[part, decays],
                     "lr": settings.learning_rate if (rate := rates[part]) is None else rate,
                     "weight_decay": decay if decays else 0.0,
                 }
-                for (part, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
+                for part, decays in sorted(groups)
             ],
             betas=(0.9, settings.beta2),
         )
         return self.optimizer
 
+    def evaluate(self, *args: Any, **named: Any) -> Any:
+        with self.meter.paused():
+            return super().evaluate(*args, **named)
+
+    # What is said
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            self._check(logs["loss"])
+            figures = self.meter.figures(self.state.global_step)
+            if self.is_world_process_zero():
+                self.say(progress_line(self.state.global_step, self.config.steps, logs, figures))
+            logs = logs | figures
+        elif self.is_world_process_zero():
+            names = [key for key in logs if key.startswith("eval_") and key.endswith("_loss")]
+            losses = [f"{name[5:-5]} {logs[name]:.4f}" for name in names]
+            if losses:
+                self.say(f"{self.state.global_step:>8,}  held out: loss of {', '.join(losses)}")
+        super().log(logs, start_time)
+
+    def _check(self, value: float, what: str = "the loss") -> None:
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"{what} is {value} at step {self.state.global_step:,}; {self._last_good()}; a lower "
+                "optimizer.learning_rate or optimizer.max_grad_norm helps mostly: begin a new training with "
+                "--set model.weights=CHECKPOINT, or this one again with --overwrite"
+            )
+
+    def _last_good(self) -> str:
+        known = checkpoints(Path(self.args.output_dir).parent)
+        return f"the last good checkpoint is {known[-1]}" if known else "there is no checkpoint yet"
+
     # What is kept
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Written in a folder beside and renamed when whole, so that a checkpoint is whole or not there."""
-        output = Path(self.args.output_dir)
-        name = f"checkpoint-{self.state.global_step}"
-        staging = output.parent / ".saving"
+        with self.meter.paused():
+            if not all(bool(torch.isfinite(weight).all()) for weight in self.model.parameters()):
+                self._check(math.nan, "a weight")
+            folder = Path(self.args.output_dir)
+            staging = folder.parent / ".saving"
+            self._alone(lambda: shutil.rmtree(staging, ignore_errors=True))
+            try:
+                staging.mkdir(parents=True, exist_ok=True)
+                self.args.output_dir = str(staging)
+                super()._save_checkpoint(model, trial)
+                name = f"checkpoint-{self.state.global_step}"
+                self._write_position(staging / name)
+                self.accelerator.wait_for_everyone()
+                self._alone(lambda: self._publish(staging / name, folder / name))
+            except (OSError, RuntimeError, SafetensorError) as error:
+                shutil.rmtree(staging, ignore_errors=True)
+                self.args.output_dir = str(folder)
+                said = " ".join(str(error).split())[:200]
+                raise TrainingError(
+                    f"step {self.state.global_step:,} could not be saved: {said}; {self._last_good()}; make room in "
+                    f"{folder.parent} and go on with --resume"
+                ) from error
+            finally:
+                self.args.output_dir = str(folder)
+
+    def _alone(self, action: Callable[[], None]) -> None:
         if self.args.should_save:
-            shutil.rmtree(staging, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
-        staging.mkdir(parents=True, exist_ok=True)
-        self.args.output_dir = str(staging)
-        try:
-            super()._save_checkpoint(model, trial)
-        finally:
-            self.args.output_dir = str(output)
-        self._write_position(staging / name)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            output.mkdir(exist_ok=True)
-            (staging / name).rename(output / name)
-            shutil.rmtree(staging)
-            for old in checkpoints(output.parent)[: -self.config.checkpoint.keep]:
-                shutil.rmtree(old)
+            action()
         self.accelerator.wait_for_everyone()
 
+    def _publish(self, staged: Path, checkpoint: Path) -> None:
+        checkpoint.parent.mkdir(exist_ok=True)
+        if checkpoint.exists():
+            # Stopped at a step that had just been saved.
+            shutil.rmtree(checkpoint)
+        staged.rename(checkpoint)
+        shutil.rmtree(staged.parent)
+        for old in checkpoints(checkpoint.parent.parent)[: -self.config.checkpoint.keep]:
+            shutil.rmtree(old)
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        if self.config.lora is not None:
+            if self.args.should_save:
+                adapters.save(self.model, folder)
+            return
         super()._save(output_dir, state_dict)
-        if self.args.should_save and output_dir is not None:
+        if self.args.should_save:
             from models.vlm.files import save_around
 
             # A pickle, and of no use: the configuration is in train.json.
-            (Path(output_dir) / "training_args.bin").unlink(missing_ok=True)
-            save_around(self.vlm, Path(output_dir))
+            (folder / "training_args.bin").unlink(missing_ok=True)
+            save_around(self.vlm, folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.config.lora is not None:
+            adapters.load(self.model, Path(resume_from_checkpoint))
+        elif self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            # Trainer would not find them: families save their weights under other names than they have in memory.
+            saved = type(self.model).from_pretrained(resume_from_checkpoint, dtype=torch.float32, local_files_only=True)
+            self.model.load_state_dict(saved.state_dict())
 
     def _write_position(self, folder: Path) -> None:
         position = {
-            "consumed": self._consumed,
-            "places": {number: asdict(place) for number, place in self._places.items()},
+            "batches": self._batches,
+            "feed": self._feed.position(self._batches),
             "tally": asdict(self.tally),
-            "seconds": self._meter.seconds + self.seconds_before,
+            "seconds": self.seconds_before + time.time() - self._started,
         }
-        path = folder / _POSITION.format(rank=self.accelerator.process_index)
-        path.write_text(json.dumps(position) + "\n", encoding="utf-8")
+        self._position_file(folder).write_text(json.dumps(position) + "\n", encoding="utf-8")
 
-    def _read_position(self, folder: Path) -> None:
-        path = folder / _POSITION.format(rank=self.accelerator.process_index)
+    def go_on_from(self, checkpoint: Path) -> None:
+        """Take the place in the stream, and the counts, of a checkpoint."""
+        path = self._position_file(checkpoint)
+        if not path.is_file():
+            raise UserError(
+                f"--resume: {checkpoint} was not made by {self.accelerator.num_processes} processes; start as many as "
+                "before, or begin anew from its weights with --set model.weights=CHECKPOINT"
+            )
         position = json.loads(path.read_text(encoding="utf-8"))
-        self._consumed = position["consumed"]
-        self._places = {int(number): Place(**place) for number, place in position["places"].items()}
-        self.tally = Tally(**position["tally"])
-        self.seconds_before = position["seconds"]
+        self._batches, self._position = position["batches"], position["feed"]
+        self.tally, self.seconds_before = Tally() + Tally(**position["tally"]), position["seconds"]
+
+    def take_over(self, checkpoint: Path) -> None:
+        """Be where a checkpoint of the last step is: Trainer would make another."""
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+
+    def _position_file(self, folder: Path) -> Path:
+        accelerator = self.accelerator
+        return folder / _POSITION.format(rank=accelerator.process_index, world=accelerator.num_processes)
 
 
-class _Repeat:
-    """An iterable without a length; transformers asks for an iterator once an epoch."""
+class _Endless:
+    """An iterable without a length, which is all that transformers asks of data here."""
+
+    dataset = None
 
     def __init__(self, start: Callable[[], Iterator[Any]]) -> None:
         self._start = start
-        self.dataset = None
 
     def __iter__(self) -> Iterator[Any]:
         return self._start()
 
 
 class _Watch(TrainerCallback):
-    """Freezing, stopping, and the progress line."""
+    """Freezing and stopping, step by step."""
 
-    def __init__(self, trainer: _Trainer, say: Callable[[str], None]) -> None:
+    def __init__(self, trainer: _Trainer) -> None:
         self._trainer = trainer
-        self._say = say
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._freeze(state.global_step)
-        self._trainer._meter.start(state.global_step)
+        self._trainer.meter.start(state.global_step)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._freeze(state.global_step)
-        if self._trainer.stopped:
+        if self._told_to_stop():
             control.should_save = control.should_training_stop = True
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
-        if "loss" not in logs:
-            return
-        if not math.isfinite(logs["loss"]):
-            raise TrainingError(f"the loss is {logs['loss']} at step {state.global_step}")
-        figures = self._trainer._meter.figures(state.global_step)
-        state.log_history[-1].update(figures)
-        if state.is_world_process_zero:
-            self._say(line(state.global_step, self._trainer.config.steps, logs, figures))
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            self._say(f"{state.global_step:>8,}  held out: loss {metrics['eval_loss']:.4f}")
-
     def _freeze(self, step: int) -> None:
-        rule = self._trainer.config.freeze_vision
-        frozen = rule if isinstance(rule, bool) else step >= int(rule.removeprefix("after:"))
-        for name, parameter in self._trainer.model.named_parameters():
-            if part_of(name) == "vision" and "post_layernorm" not in name:
-                parameter.requires_grad_(not frozen)
+        freeze_vision(self._trainer.vlm.model, self._trainer.config.freeze_vision, step)
+
+    def _told_to_stop(self) -> bool:
+        stop, accelerator = self._trainer.stop, self._trainer.accelerator
+        if accelerator.num_processes > 1:
+            # Processes are told at different moments, and must stop after the same step.
+            return bool(accelerator.gather(torch.tensor([stop], device=accelerator.device)).any())
+        return stop
 
 
-def part_of(name: str) -> str:
-    """Which part of a model a weight belongs to: vision, projector or language."""
-    if any(word in name for word in ("projector", "connector", "merger")):
-        return "projector"
-    return "vision" if any(word in name for word in ("vision", "visual")) else "language"
-
-
-def _length(example: Example) -> int:
-    return sum(len(turn.question) + len(turn.answer) for turn in example.turns)
-
-
-def _arguments(config: TrainConfig, output: Path) -> TrainingArguments:
+def _arguments(config: TrainConfig, output: Path, looks: bool) -> TrainingArguments:
     settings = config.optimizer
     return TrainingArguments(
         output_dir=str(output / CHECKPOINTS),
@@ -343,32 +413,32 @@ def _arguments(config: TrainConfig, output: Path) -> TrainingArguments:
         lr_scheduler_type={"constant": "constant_with_warmup"}.get(settings.schedule, settings.schedule),
         warmup_steps=settings.warmup_steps,
         bf16=config.bf16,
+        activation_checkpointing=config.gradient_checkpointing,
         use_cpu=not torch.cuda.is_available(),
         logging_steps=config.log_every,
         logging_nan_inf_filter=False,
-        eval_strategy="steps" if config.evaluation.every else "no",
+        eval_strategy="steps" if looks and config.evaluation.every else "no",
         eval_steps=config.evaluation.every or None,
         prediction_loss_only=True,
         save_steps=config.checkpoint.every,
-        report_to=["tensorboard"],
+        report_to=[],
         disable_tqdm=True,
+        # The stream goes on by itself.
         ignore_data_skip=True,
         remove_unused_columns=False,
-        accelerator_config={"split_batches": False, "dispatch_batches": False},
+        ddp_find_unused_parameters=isinstance(config.freeze_vision, str),
     )
 
 
-class _on_signal:
+@contextmanager
+def _until_told(trainer: _Trainer) -> Iterator[None]:
     """SIGTERM lets the step end, saves a checkpoint and stops."""
 
-    def __init__(self, trainer: _Trainer) -> None:
-        self._trainer = trainer
+    def stop(*_: object) -> None:
+        trainer.stop = True
 
-    def __enter__(self) -> None:
-        self._before = signal.signal(signal.SIGTERM, self._stop)
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._before)
-
-    def _stop(self, *_: object) -> None:
-        self._trainer.stopped = True
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
