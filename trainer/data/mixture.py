@@ -2,7 +2,7 @@
 
 Stride scheduling (Waldspurger and Weihl, 1995): a source has been served as much as it has given divided by its share,
 and the one that was served least is next. What it gives is counted, in tokens or in examples, so the shares that come
-out differ from those asked for by no more than one example, however long examples are.
+out differ from those asked for by no more than two examples, however long examples are.
 """
 
 from __future__ import annotations

@@ -64,7 +64,9 @@ def test_the_token_share_comes_out_and_is_told(sets: Path) -> None:
             counted[example.source, "tokens"] += sum(map(words, example.turns))
         drawn = stream.drawn()
         total = sum(of_source.tokens for of_source in drawn.values())
-        assert drawn["spatial"].tokens / total == pytest.approx(share, abs=50 / total)
+        # Off by the last example of a source and the part of its first that was not charged, each of 36 words at most
+        # where it is spatial and of 6 where not.
+        assert drawn["spatial"].tokens / total == pytest.approx(share, abs=2 * (36 + 6) / total)
         for name, of_source in drawn.items():
             assert of_source._asdict() == {field: counted[name, field] for field in of_source._fields}
 
