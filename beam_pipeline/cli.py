@@ -356,6 +356,55 @@ def train(
 
 
 @app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="A packaged study, or a YAML file; a wrong name prints all.")],
+    output: Annotated[str, typer.Option(help="Folder for the trainings, their evaluations and the table.")],
+    data: Annotated[
+        list[str] | None, typer.Option(help="A finished run with stored pictures, local or gs://. Repeatable.")
+    ] = None,
+    general: Annotated[
+        list[str] | None,
+        typer.Option(help="General questions: LLaVA's JSON, or chats as Parquet or JSON lines. Repeatable."),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="As of train: what all variants share.", show_default="tiny, or none beside --config"),
+    ] = None,
+    config: ConfigFile = None,
+    set: Annotated[
+        list[str] | None, typer.Option("--set", help="One setting of all variants, e.g. steps=500. Repeatable.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds that each variant is trained with, comma-separated.")] = "0",
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(help="A model of `evaluate` that is asked the same questions, e.g. blind:OUT. Repeatable."),
+    ] = None,
+    questions: Annotated[int, typer.Option(min=1, help="Asked of each side, at most.")] = 6000,
+) -> None:
+    """Train variants of one training, evaluate them alike, and set them in one table."""
+    _log(verbose=False)
+    try:
+        from trainer.study import StudyRequest, run_study
+    except ModuleNotFoundError as error:
+        raise UserError(f"training needs {error.name}: pip install 'spatialvlm[train]'") from error
+    if not all(part.strip().isdigit() for part in seeds.split(",")):
+        raise UserError(f"--seeds: {seeds!r} must be whole numbers with commas between them, as in 0,1,2")
+    request = StudyRequest(
+        study=name,
+        data=data or (),
+        general=general or (),
+        output=output,
+        preset=preset or (None if config else "tiny"),
+        config=config,
+        settings=set or (),
+        seeds=[int(part) for part in seeds.split(",")],
+        baselines=baseline or (),
+        questions=questions,
+    )
+    raise typer.Exit(run_study(request, typer.echo))
+
+
+@app.command()
 def ask(
     question: Annotated[str, typer.Argument(help="What to ask about the picture.")],
     model: Annotated[str, typer.Option(help="A checkpoint of `train`, or any image-text-to-text model's folder.")],

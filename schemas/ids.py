@@ -30,6 +30,11 @@ def is_held_out(image_id: str, share: float) -> bool:
     return _hash(image_id, "held_out") < share * 2**64
 
 
+def in_share(image_id: str, share: float) -> bool:
+    """Whether a picture belongs to a smaller part of a set, 0 < share ≤ 1; larger parts hold the smaller ones."""
+    return _hash(image_id, "share") < share * 2**64
+
+
 def _bucket(image_id: str, salt: str, count: int) -> int:
     # Salted differently; with equal hashes most shards of a slice would be empty, or one would be held out whole.
     if count == 1:

@@ -60,13 +60,18 @@ def run_training(request: Request, say: Callable[[str], None] = print) -> int:
 
 
 def _flags(request: Request) -> Tree:
-    sources = [{"kind": "spatial", "path": path} for path in request.data]
-    sources += [{"kind": _kind_of(path), "path": path, "group": "general"} for path in request.general]
+    sources = sources_of(request.data, request.general)
     flags: Tree = {"data": {"sources": sources}} if sources else {}
     if request.seed is not None:
         flags["seed"] = request.seed
         flags.setdefault("data", {})["seed"] = request.seed
     return flags
+
+
+def sources_of(data: Sequence[str], general: Sequence[str]) -> list[Tree]:
+    """Sources as `data.sources` has them: runs, and general sets by what their names end with."""
+    sources = [{"kind": "spatial", "path": path} for path in data]
+    return sources + [{"kind": _kind_of(path), "path": path, "group": "general"} for path in general]
 
 
 def _kind_of(path: str) -> str:
@@ -166,7 +171,7 @@ class _Training:
         general = [source for source in self._named() if source.side == "general"]
         if not general:
             raise UserError("encoder.steps: dense answers come from general sources, and there is none; add one, or 0")
-        config, data = self.config, self._with_sources(general, turns=0)
+        config, data = self.config, self._with_sources(general, turns=0, without_kinds=())
         stream = self._open("train", data, None, alone=True)
         held_out = islice(self._open("held_out", data, None, alone=True), config.evaluation.pictures)
         lesson = teach_encoder(
@@ -193,8 +198,11 @@ class _Training:
         settings = self.config.model.tokenizer
         for path in settings.texts:
             yield from _lines(path)
-        stream = self._open("train", self.config.data, _words, alone=True)
-        yield from islice(_spoken(stream), 2 * settings.turns)
+        # From each source alike, however little of it is trained on: its words may be needed later.
+        sources = self._named()
+        for source in sources:
+            stream = self._open("train", self._with_sources([source]), None, alone=True)
+            yield from islice(_spoken(stream), 2 * settings.turns // len(sources))
 
     def _resume_from(self, checkpoints: Callable[[Path], list[Path]]) -> Path | None:
         if self.earlier is None:

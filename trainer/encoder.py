@@ -40,40 +40,80 @@ class EncoderConfig(Section):
 
 @dataclass(frozen=True)
 class DenseWords:
-    """The questions with dense answers, and the words of these."""
+    """The questions with dense answers, and the words that answer each, in the order of the alphabet."""
 
-    questions: dict[str, int]
-    words: dict[str, int]
+    words: dict[str, tuple[str, ...]]
 
     @classmethod
     def of(cls, examples: Sequence[Example], tokens: int) -> DenseWords:
-        """Those in examples, in the order of the alphabet.
+        """Those in examples.
 
         Raises:
             UserError: there are none with so many words.
         """
-        found = [(turn.question, turn.answer.split()) for example in examples for turn in example.turns]
-        dense = [(question, words) for question, words in found if len(words) == tokens]
-        if not dense:
+        found: dict[str, set[str]] = {}
+        for example in examples:
+            for turn in example.turns:
+                words = turn.answer.split()
+                if len(words) == tokens:
+                    found.setdefault(turn.question, set()).update(words)
+        if not found:
             raise UserError(
                 f"encoder.steps: no answer of the general sources has {tokens} words, one for each of the picture's "
                 f"tokens; bring such questions or set encoder.steps to 0"
             )
-        questions = sorted({question for question, _ in dense})
-        words = sorted({word for _, answer in dense for word in answer})
-        return cls({text: n for n, text in enumerate(questions)}, {text: n for n, text in enumerate(words)})
+        return cls({question: tuple(sorted(found[question])) for question in sorted(found)})
 
     def labels(self, examples: Sequence[Example], tokens: int) -> Tensor:
         """int64 (B, questions, tokens): the words' numbers, -100 where nothing is told or the word is not known."""
         import torch
 
-        labels = torch.full((len(examples), len(self.questions), tokens), _IGNORED)
-        for row, example in enumerate(examples):
+        rows = {question: number for number, question in enumerate(self.words)}
+        numbers = [{word: number for number, word in enumerate(words)} for words in self.words.values()]
+        labels = torch.full((len(examples), len(rows), tokens), _IGNORED)
+        for index, example in enumerate(examples):
             for turn in example.turns:
-                question, words = self.questions.get(turn.question), turn.answer.split()
-                if question is not None and len(words) == tokens:
-                    labels[row, question] = torch.tensor([self.words.get(word, _IGNORED) for word in words])
+                row, words = rows.get(turn.question), turn.answer.split()
+                if row is not None and len(words) == tokens:
+                    labels[index, row] = torch.tensor([numbers[row].get(word, _IGNORED) for word in words])
         return labels
+
+
+class _Readout:
+    """What reads the words off the projected features, which are scaled to one length as the language model does.
+
+    A question whose words are all entries of the tokenizer is read through the language model's own embeddings of
+    them, so that a part of the picture comes to lie near its names; any other through a linear layer.
+    """
+
+    def __init__(self, vlm: Vlm, known: DenseWords, seed: int) -> None:
+        import torch
+
+        tokenizer, embeddings = vlm.processor.tokenizer, vlm.model.get_input_embeddings().weight.detach()
+        width = embeddings.shape[1]
+        self._heads: list[tuple[Tensor, Tensor]] = []
+        self.learning: list[Tensor] = []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for words in known.words.values():
+                ids = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
+                if all(len(one) == 1 for one in ids):
+                    weights = embeddings[[one[0] for one in ids]].clone()
+                    # Features of unit length in each direction meet embeddings that are short at first.
+                    scale = torch.tensor(1.0 / float(weights.norm(dim=1).mean()), device=embeddings.device)
+                    self._heads.append((weights, scale.requires_grad_()))
+                    self.learning.append(scale)
+                else:
+                    free = torch.nn.Linear(width, len(words)).weight.detach().to(embeddings.device)
+                    self._heads.append((free.requires_grad_(), torch.tensor(1.0, device=embeddings.device)))
+                    self.learning.append(free)
+
+    def scores(self, features: Tensor) -> list[Tensor]:
+        """For each question (B, tokens, words) from features (B, tokens, width)."""
+        from torch.nn.functional import rms_norm
+
+        even = rms_norm(features, features.shape[-1:])
+        return [scale * (even @ weights.T) for weights, scale in self._heads]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +154,11 @@ def teach_encoder(
 
     tokens = int(vlm.model.config.image_seq_length)
     known = DenseWords.of(_first(stream, config.look), tokens)
-    model = vlm.model.model
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        head = torch.nn.Linear(vlm.model.config.text_config.hidden_size, len(known.questions) * len(known.words))
-    head.to(vlm.model.device)
-    learning = [weight for part in (model.vision_tower, model.multi_modal_projector) for weight in part.parameters()]
+    readout = _Readout(vlm, known, seed)
+    parts = (vlm.model.model.vision_tower, vlm.model.model.multi_modal_projector)
+    learning = [weight for part in parts for weight in part.parameters() if weight.requires_grad] + readout.learning
     optimizer = torch.optim.AdamW(
-        [*(weight for weight in learning if weight.requires_grad), *head.parameters()],
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay,
-        betas=(0.9, 0.98),
+        learning, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
     )
     warmup = max(config.steps // 10, 1)
 
@@ -133,36 +167,42 @@ def teach_encoder(
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
 
-    def told(pixels: Tensor) -> Tensor:
+    def told(pixels: Tensor) -> list[Tensor]:
         features = vlm.model.get_image_features(pixels.to(vlm.model.device)).pooler_output
-        scores: Tensor = head(torch.stack(tuple(features)))
-        return scores.unflatten(-1, (len(known.questions), len(known.words))).transpose(1, 2)
+        return readout.scores(torch.stack(tuple(features)))
 
-    started, losses = time.monotonic(), []
+    started = time.monotonic()
+    losses: list[float] = []
     vlm.model.train()
     for step, (pixels, labels) in enumerate(_batches(vlm, known, stream, config, workers, tokens)):
-        loss = functional.cross_entropy(told(pixels).flatten(0, 2), labels.to(vlm.model.device).flatten())
+        labels = labels.to(vlm.model.device)
+        sums = [
+            functional.cross_entropy(scores.flatten(0, 1), labels[:, row].flatten(), reduction="sum")
+            for row, scores in enumerate(told(pixels))
+        ]
+        loss = torch.stack(sums).sum() / (labels != _IGNORED).sum().clamp(min=1)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         schedule.step()
         losses.append(float(loss.detach()))
         if (step + 1) % 100 == 0:
             rated = (step + 1) * config.batch_size / (time.monotonic() - started)
-            recent = sum(losses[-100:]) / 100
-            say(f"encoder  step {step + 1:>6,}/{config.steps:,}  loss {recent:.4f}  {rated:,.0f} pictures/s")
+            last = sum(losses[-100:]) / 100
+            say(f"encoder  step {step + 1:>6,}/{config.steps:,}  loss {last:.4f}  {rated:,.0f} pictures/s")
     vlm.model.eval()
     right = count = 0
     with torch.inference_mode():
         for start in range(0, len(held_out), config.batch_size):
             part = held_out[start : start + config.batch_size]
             labels = known.labels(part, tokens)
-            best = told(_pixels(vlm, part)).argmax(-1).cpu()
-            right += int((best == labels).sum())
+            for row, scores in enumerate(told(_pixels(vlm, part))):
+                right += int((scores.argmax(-1).cpu() == labels[:, row]).sum())
             count += int((labels != _IGNORED).sum())
     recent = losses[-100:]
-    return Lesson(config.steps, sum(recent) / len(recent), right / max(count, 1), round(time.monotonic() - started, 1))
+    seconds = round(time.monotonic() - started, 1)
+    return Lesson(config.steps, sum(recent) / len(recent), right / max(count, 1), seconds)
 
 
 def _first(stream: ExampleStream, count: int) -> list[Example]:

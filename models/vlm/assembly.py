@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ def assemble(config: VlmConfig, texts: Iterable[str], seed: int) -> tuple[Any, A
         model.model.language_model.load_state_dict(language.model.state_dict())
         model.lm_head.load_state_dict(language.lm_head.state_dict())
         model.tie_weights()
+    elif config.alike_attends:
+        _attend_alike(model.model.language_model)
     settings = model.generation_config
     settings.bos_token_id, settings.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
     settings.pad_token_id = tokenizer.pad_token_id
@@ -79,18 +82,35 @@ def assemble(config: VlmConfig, texts: Iterable[str], seed: int) -> tuple[Any, A
     return model.eval(), processor
 
 
+def _attend_alike(language: Any) -> None:
+    """Have keys begin as the queries of their heads, so large that a token's own likes stand out among hundreds."""
+    import torch
+
+    config = language.config
+    heads, groups = config.num_attention_heads, config.num_key_value_heads
+    width = config.hidden_size // heads
+    # A query meets the key of the very same token with a score of about five.
+    deviation = (5.0 / (width**0.5 * config.hidden_size)) ** 0.5
+    with torch.no_grad():
+        for layer in language.layers:
+            queries, keys = layer.self_attn.q_proj.weight, layer.self_attn.k_proj.weight
+            queries.normal_(std=deviation)
+            by_group = queries.view(groups, heads // groups, width, -1)
+            by_group.copy_(by_group[:, :1].expand_as(by_group))
+            keys.copy_(by_group[:, 0].reshape_as(keys))
+
+
 def count_image_tokens(model: Any, image_size_px: int) -> int:
     """How many tokens a picture becomes, by encoding one."""
     import torch
 
     pixels = torch.zeros(1, 3, image_size_px, image_size_px, dtype=model.dtype, device=model.device)
     with torch.inference_mode():
-        features: Sequence[Any] = model.get_image_features(pixels).pooler_output[0]
-    return len(features)
+        return len(model.get_image_features(pixels).pooler_output[0])
 
 
 def _patch_size(side: int, tokens: int) -> int:
-    across = round(tokens**0.5)
+    across = math.isqrt(tokens)
     if across**2 != tokens or side // (side // across) != across:
         raise UserError(
             f"model.image_size_px: a picture of {side} pixels becomes {tokens} tokens, which fill no square; choose a "

@@ -19,7 +19,7 @@ class TokenizerConfig(Section):
         False, description="words that often stand together may become one entry, which makes sequences shorter"
     )
     whole: tuple[str, ...] = Field((), description="words that stay entries of their own where phrases are learned")
-    turns: int = Field(20_000, ge=1, description="turns drawn from the mixture to learn it from")
+    turns: int = Field(20_000, ge=1, description="turns to learn it from, as many of each source")
     texts: tuple[str, ...] = Field(
         (), description="text files to learn from besides: words that a later training will bring"
     )
@@ -43,6 +43,11 @@ class VlmConfig(Section):
     language: dict[str, Any] = Field(
         {},
         description="assembled: the language model, likewise; or weights: a folder, a hub id or a GGUF file",
+    )
+    alike_attends: bool = Field(
+        False,
+        description="assembled, language model from scratch: queries and keys begin alike, so that a word looks at "
+        "what is like it (mimetic initialization, Trockman and Kolter 2023); it learns to look things up far sooner",
     )
     tokenizer: TokenizerConfig = TokenizerConfig()
     separate_turns: bool | None = Field(

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from models.vlm.config import VlmConfig
-from models.vlm.vlm import Vlm, build_vlm
-from samples.blocks import write_blocks
+from models.vlm.vlm import Vlm, build_vlm, open_picture
+from samples.blocks import COLOURS, write_blocks
 from schemas.errors import UserError
 from trainer.data.config import DataConfig, SourceConfig
 from trainer.data.stream import ExampleStream
@@ -21,10 +21,15 @@ from trainer.examples import Example, Turn
 QUIET: Any = lambda line: None  # noqa: E731
 
 
-def small(seed: int = 0) -> Vlm:
+def small_config(**tokenizer: Any) -> VlmConfig:
     parts = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     vision = {"model_type": "siglip_vision_model", "patch_size": 12, **parts}
-    return build_vlm(VlmConfig(vision=vision, language={"model_type": "llama", **parts}), ["red box 12"], seed)
+    language = {"model_type": "llama", "tie_word_embeddings": True, **parts}
+    return VlmConfig(vision=vision, language=language, tokenizer=tokenizer)
+
+
+def small(seed: int = 0) -> Vlm:
+    return build_vlm(small_config(), ["red box 12"], seed)
 
 
 @pytest.fixture(scope="module")
@@ -76,16 +81,44 @@ def test_labels_are_the_words_of_dense_answers() -> None:
         example(("Colours?", "red floor floor blue"), ("Shapes?", "none ball")),
     ]
     known = DenseWords.of(examples, 4)
-    assert list(known.questions) == ["Colours?", "Shapes?"]
-    names = {number: word for word, number in known.words.items()}
-    later = [*examples, example(("Shapes?", "box cone none none"))]
-    told = [[[names.get(int(n), "-") for n in row] for row in one] for one in known.labels(later, 4)]
+    assert known.words == {"Colours?": ("blue", "floor", "red"), "Shapes?": ("ball", "box", "none")}
+    later = [*examples, example(("Shapes?", "box cone none none"), ("Sizes?", "a b c d"))]
+    labels = known.labels(later, 4)
+    told = [
+        [
+            [(*words, "-")[int(n)] if n >= 0 else "-" for n in row]
+            for words, row in zip(known.words.values(), one, strict=True)
+        ]
+        for one in labels
+    ]
     nothing = ["-"] * 4
     assert told == [
         [nothing, ["box", "none", "none", "ball"]],
         [["red", "floor", "floor", "blue"], nothing],
         [nothing, ["box", "-", "none", "none"]],
     ]
+
+
+def test_parts_of_the_picture_come_to_lie_near_their_names(general: Path) -> None:
+    """Where the words are entries of the tokenizer, the features say them through the model's own embeddings."""
+    words = ["floor", "sky", "plinth", *COLOURS]
+    vlm = build_vlm(small_config(phrases=True, whole=words), [f"a {word}" for word in 50 * words])
+    config = EncoderConfig(steps=150, batch_size=15, learning_rate=5e-3, look=30)
+    teach_encoder(vlm, config, stream_of(general), [], 0, QUIET, 0)
+    ids = [vlm.processor.tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
+    assert all(len(one) == 1 for one in ids)
+    embeddings = vlm.model.get_input_embeddings().weight[[one[0] for one in ids]]
+    right = count = 0
+    for one in stream_of(general):
+        turn = next((turn for turn in one.turns if turn.question.startswith("Name the colour of what")), None)
+        if turn is not None:
+            features = vlm.model.get_image_features(vlm.pixels([open_picture(one.image)])).pooler_output[0]
+            told = [words[int(best)] for best in (features @ embeddings.T).argmax(-1)]
+            right += sum(word == true for word, true in zip(told, turn.answer.split(), strict=True))
+            count += len(told)
+        if count > 64 * 10:
+            break
+    assert right / count > 0.85
 
 
 def test_without_dense_answers_it_says_so() -> None:

@@ -30,6 +30,9 @@ class SourceConfig(Section):
         None, description="which side of the mixture it counts for; null: runs are spatial, all else is general"
     )
     weight: float = Field(1.0, gt=0, description="its share among the sources of its group")
+    share: float = Field(
+        1.0, gt=0, le=1, description="share of its pictures that is trained on, by a hash of the id; not held-out ones"
+    )
     pictures: str | None = Field(
         None,
         description="folder that the picture paths of llava and messages begin at (null: the file's own); for "
@@ -46,6 +49,7 @@ class SourceConfig(Section):
     categories: tuple[Literal["qualitative", "quantitative"], ...] = Field(
         ("qualitative", "quantitative"), description="of runs: the categories to keep"
     )
+    without_kinds: tuple[str, ...] = Field((), description="of chats: kinds of turns that are left out")
     answers: Literal["as_written", "exact"] = Field(
         "as_written", description="of runs: lengths as people say them, or exactly, as in 1.23 meters"
     )
@@ -88,6 +92,9 @@ class DataConfig(Section):
         description='examples from general sources to examples from spatial ones, as in "174:2.5"',
     )
     turns: int = Field(12, ge=0, description="questions about a picture in one example, at most; 0: all")
+    without_kinds: tuple[str, ...] = Field(
+        (), description="as of every source of chats: of use for turns that only the encoder's lesson is for"
+    )
     shuffle_buffer: int = Field(
         1024, ge=1, description="examples of a source that are shuffled together and held in memory by each process"
     )

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from schemas.errors import UserError
+from schemas.ids import in_share, is_held_out
 from schemas.random import seeded_rng
 from trainer.answers import Speaker
 from trainer.data.config import DataConfig, Split
 from trainer.data.mixture import first_part, mixture_of
 from trainer.data.order import Order, Pick, Place, Shard, shard_of_rank
 from trainer.data.sources import Asked, Source, open_source
-from trainer.data.split import is_held_out
 from trainer.examples import Example, Turn
 
 _NOTED = 16_384
@@ -83,6 +83,8 @@ class ExampleStream(IterableDataset[Example]):
         self._shards: dict[int, Shard] = {}
         for index in self._used:
             source = config.sources[index]
+            without = (*source.without_kinds, *config.without_kinds)
+            source = source.model_copy(update={"without_kinds": without})
             noise = source.noise_std_m if split == "train" else 0.0
             speaker = Speaker(source.answers, noise, config.seed)
             self._sources[index] = open_source(source, config.names[index], speaker)
@@ -112,11 +114,16 @@ class ExampleStream(IterableDataset[Example]):
 
     def _order(self, index: int, place: Place) -> Order:
         share, held_out = self._config.held_out, self._split == "held_out"
+        part = 1.0 if held_out else self._config.sources[index].share
+
+        def keep(image_id: str) -> bool:
+            return is_held_out(image_id, share) is held_out and in_share(image_id, part)
+
         return Order(
             self._sources[index],
             self._names[index],
             self._shards[index],
-            lambda image_id: is_held_out(image_id, share) is held_out,
+            keep,
             seed=self._config.seed,
             buffer=self._config.shuffle_buffer,
             endless=not held_out,

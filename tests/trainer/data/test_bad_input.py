@@ -192,7 +192,7 @@ def test_json_that_is_none(tmp_path: Path) -> None:
             {"conversations": [{"from": "human", "value": "What?"}, {"from": "gpt", "value": " "}]},
             "answer 1 is empty",
         ),
-        ({"kind": ["a", "b"]}, "'kind' must be a word, or a list of 1 words"),
+        ({"kind": ["a", "b"]}, "'kinds' must be a word, or a list of 1 words"),
     ],
 )
 def test_a_record_that_is_no_chat(tmp_path: Path, change: dict[str, Any], text: str) -> None:

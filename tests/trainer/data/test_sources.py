@@ -241,3 +241,51 @@ def test_a_folder_that_datasets_saved(tmp_path: Path) -> None:
     stream = open_stream(data({"kind": "messages", "path": str(tmp_path / "saved")}), "train")
     batches = islice(stream.loader(100, num_workers=2), 6)
     assert {example.image_id for batch in batches for example in batch} == {f"n{number}" for number in range(600)}
+
+
+@pytest.mark.parametrize(("lines", "table"), [(False, False), (True, False), (True, True)])
+def test_kinds_of_turns_that_are_left_out(tmp_path: Path, lines: bool, table: bool) -> None:
+    path = chats(tmp_path, ["a", "b", "c"], lines=lines)
+    records = [json.loads(line) for line in path.read_text().splitlines()] if lines else json.loads(path.read_text())
+    chat = "messages" if lines else "conversations"
+    records[0] |= {chat: 3 * records[0][chat], "kinds": ["colour", "dense", "colour"]}
+    records[1] |= {"kind": "dense"}
+    if table:
+        path.unlink()
+        path = tmp_path / "chats.parquet"
+        rows = [record | {"image": {"path": record["image"], "bytes": None}, "kind": None} for record in records]
+        rows[1] |= {"kinds": ["dense"]}
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_text("\n".join(map(json.dumps, records)) if lines else json.dumps(records))
+    source = {"kind": "messages" if lines else "llava", "path": str(path)}
+    assert [[turn.kind for turn in one.turns] for one in everything(source)] == [
+        ["colour", "dense", "colour"],
+        ["dense"],
+        [""],
+    ]
+    for without in (everything(source | {"without_kinds": ["dense"]}), everything(source, without_kinds=["dense"])):
+        assert [(one.image_id, [turn.kind for turn in one.turns]) for one in without] == [
+            ("a", ["colour", "colour"]),
+            ("c", [""]),
+        ]
+
+
+def test_a_share_of_the_pictures(tmp_path: Path) -> None:
+    ids = [f"p{number}" for number in range(200)]
+    run = make_run(tmp_path, ids, questions=2)
+    source = {"kind": "spatial", "path": str(run)}
+
+    def drawn(share: float) -> set[str]:
+        stream = open_stream(data(source | {"share": share}, held_out=0.1), "train")
+        return {example.image_id for example in islice(stream, 600)}
+
+    some, more, all_ = drawn(0.2), drawn(0.5), drawn(1.0)
+    assert some < more < all_
+    assert len(some) / len(all_) == pytest.approx(0.2, abs=0.1)
+    # What is held out stays the same.
+    held = [
+        [example.image_id for example in open_stream(data(source | {"share": share}, held_out=0.1), "held_out")]
+        for share in (0.2, 1.0)
+    ]
+    assert held[0] == held[1] == [image_id for image_id in held[0] if image_id not in all_]

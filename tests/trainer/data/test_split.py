@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.ids import shard_of
-from trainer.data.split import is_held_out
+from schemas.ids import is_held_out, shard_of
 
 
 @pytest.mark.parametrize("share", [0.02, 0.2, 0.5])

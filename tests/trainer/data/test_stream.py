@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import UserError
+from schemas.ids import is_held_out
 from tests.trainer.data.runs import chats, data, make_run, picture, words
 from trainer.data import open_stream
 from trainer.data.config import DataConfig
-from trainer.data.split import is_held_out
 from trainer.examples import Example
 
 IDS = [f"p{number:03d}" for number in range(60)]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch.multiprocessing
 
+from schemas.ids import is_held_out
 from tests.trainer.data.runs import chats, data, make_run
 from tests.trainer.data.two_processes import read
-from trainer.data.split import is_held_out
 
 
 def test_two_processes_see_disjoint_examples_that_together_are_the_whole(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from schemas.errors import UserError
 from trainer.data.config import SourceConfig
 from trainer.data.sources import Asked
 from trainer.data.sources.pictures import PictureFolder, picture_id
-from trainer.data.sources.turns import successive, turns_of_chat
+from trainer.data.sources.turns import kept, successive, turns_of_chat
 from trainer.examples import Turn
 
-_TEXTS = ("image_id", "kind", "messages", "conversations")
+_TEXTS = ("image_id", "kind", "kinds", "messages", "conversations")
 _PICTURES = ("image", "images")
 _TOLD: set[tuple[str, str]] = set()
 _log = logging.getLogger(__name__)
@@ -67,9 +67,13 @@ class ChatTable:
                 _tell(where, "no picture" if not images else "several pictures", named)
                 continue
             try:
-                self._turns.append(turns_of_chat(record))
+                turns = kept(turns_of_chat(record), config.without_kinds)
             except ValueError as error:
                 raise UserError(f"{where}: {named} {error}") from error
+            if not turns:
+                _tell(where, "no turn of a kind that is kept", named)
+                continue
+            self._turns.append(turns)
             self._images.append(images[0])
             self._places.append(named)
             ids.append(_image_id(record, images[0], config))

@@ -21,7 +21,7 @@ from schemas.files import find_files, is_remote, open_file
 from trainer.data.config import SourceConfig
 from trainer.data.sources import Asked
 from trainer.data.sources.pictures import PictureFolder, picture_id
-from trainer.data.sources.turns import successive, turns_of_chat
+from trainer.data.sources.turns import kept, successive, turns_of_chat
 from trainer.examples import Turn
 
 _RECORDS_OF_A_PART = 256
@@ -81,9 +81,12 @@ class JSONSource:
                 self._left_out["no picture" if not image else "several pictures"] += 1
                 continue
             try:
-                turns_of_chat(record)
+                turns = kept(turns_of_chat(record), self._config.without_kinds)
             except ValueError as error:
                 raise UserError(f"{self._where}: {named} {error}") from error
+            if not turns:
+                self._left_out["no turn of a kind that is kept"] += 1
+                continue
             wanted.setdefault(image, named)
             spans.append((number, start, end))
         folder.check(wanted.items())
@@ -99,7 +102,9 @@ class JSONPart:
         self._folder = folder
         self._names = [name for name, _ in records]
         self._paths = [str(_image(record)) for _, record in records]
-        self._turns: list[tuple[Turn, ...]] = [turns_of_chat(record) for _, record in records]
+        self._turns: list[tuple[Turn, ...]] = [
+            kept(turns_of_chat(record), config.without_kinds) for _, record in records
+        ]
         self.image_ids: Sequence[str] = [
             str(record["image_id"]) if record.get("image_id") is not None else picture_id(path, config.image_ids)
             for path, (_, record) in zip(self._paths, records, strict=True)

@@ -30,6 +30,11 @@ def chosen(count: int, most: int, rng: np.random.Generator, weights: NDArray[np.
     return order
 
 
+def kept(turns: Sequence[Turn], without: Sequence[str]) -> tuple[Turn, ...]:
+    """The turns of a chat but for those of some kinds."""
+    return tuple(turn for turn in turns if turn.kind not in without)
+
+
 def successive(turns: Sequence[Turn], most: int, rng: np.random.Generator) -> tuple[Turn, ...]:
     """Turns of a chat, where each may lean on the one before: at most `most` (0: all) that follow each other."""
     if not most or len(turns) <= most:
@@ -42,7 +47,7 @@ def turns_of_chat(record: Mapping[str, Any]) -> tuple[Turn, ...]:
     """The questions and answers of a record in LLaVA's layout (`conversations`) or in chat layout (`messages`).
 
     `<image>` is taken out: where the picture stands is the model's affair. System messages are left out. A record may
-    call its questions something: `kind`, one word for all or a list with one for each.
+    call its questions something: `kind`, one word for all, or `kinds`, a list with one for each.
 
     Raises:
         ValueError: it is no such record; the text says what is wrong with it.
@@ -77,10 +82,10 @@ def turns_of_chat(record: Mapping[str, Any]) -> tuple[Turn, ...]:
     for number, (_, answer) in enumerate(turns, start=1):
         if not answer:
             raise ValueError(f"answer {number} is empty")
-    kinds = record.get("kind") or ""
+    kinds = record.get("kinds") or record.get("kind") or ""
     names = kinds if isinstance(kinds, list) else [kinds] * len(turns)
     if len(names) != len(turns) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"'kind' must be a word, or a list of {len(turns)} words")
+        raise ValueError(f"'kinds' must be a word, or a list of {len(turns)} words")
     return tuple(Turn(asked, answer, name) for (asked, answer), name in zip(turns, names, strict=True))
 
 
