@@ -140,6 +140,7 @@ class _Trainer(Trainer):
         self._stream = stream
         self._held_out = held_out
         self._position: dict[str, Any] | None = None
+        self._unlogged: tuple[float, int] | None = None
         self._batches = 0
         self._started = time.time()
         super().__init__(
@@ -337,6 +338,8 @@ class _Trainer(Trainer):
             "feed": self._feed.position(self._batches),
             "tally": asdict(self.tally),
             "seconds": self.seconds_before + time.time() - self._started,
+            # What the next line's mean begins with.
+            "unlogged": [float(self._tr_loss), self._globalstep_last_logged],
         }
         self._position_file(folder).write_text(json.dumps(position) + "\n", encoding="utf-8")
 
@@ -350,7 +353,15 @@ class _Trainer(Trainer):
             )
         position = json.loads(path.read_text(encoding="utf-8"))
         self._batches, self._position = position["batches"], position["feed"]
+        self._unlogged = position.get("unlogged")
         self.tally, self.seconds_before = Tally() + Tally(**position["tally"]), position["seconds"]
+
+    def go_on_logging(self) -> None:
+        """A line after a resumption is the mean over the same steps as without one."""
+        if self._unlogged is not None:
+            loss, step = self._unlogged
+            self._tr_loss += loss
+            self._globalstep_last_logged = step
 
     def take_over(self, checkpoint: Path) -> None:
         """Be where a checkpoint of the last step is: Trainer would make another."""
@@ -383,6 +394,7 @@ class _Watch(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._freeze(state.global_step)
         self._trainer.meter.start(state.global_step)
+        self._trainer.go_on_logging()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._freeze(state.global_step)

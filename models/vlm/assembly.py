@@ -167,7 +167,8 @@ def _language(config: VlmConfig, texts: Iterable[str]) -> tuple[Any, Any, Any]:
         tokenizer.pad_token = tokenizer.unk_token or IMAGE
     tokenizer.chat_template = _CHATML
     if len(tokenizer) > model.config.vocab_size:
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
+        # No mean of all others: a picture's features take the new token's place.
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     return model.config, model, tokenizer
 
 
