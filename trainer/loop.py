@@ -353,7 +353,7 @@ class _Trainer(Trainer):
             )
         position = json.loads(path.read_text(encoding="utf-8"))
         self._batches, self._position = position["batches"], position["feed"]
-        self._unlogged = position.get("unlogged")
+        self._unlogged = position["unlogged"]
         self.tally, self.seconds_before = Tally() + Tally(**position["tally"]), position["seconds"]
 
     def go_on_logging(self) -> None:

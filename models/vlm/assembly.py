@@ -173,8 +173,11 @@ def _language(config: VlmConfig, texts: Iterable[str]) -> tuple[Any, Any, Any]:
 
 
 def _read_language(place: str) -> tuple[Any, Any]:
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     part = "model.language"
     options: dict[str, Any]
     if place.endswith(".gguf"):
@@ -185,12 +188,15 @@ def _read_language(place: str) -> tuple[Any, Any]:
     else:
         folder, options = weights.locate(part, place, None, ModelsConfig()), {"use_safetensors": True}
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **options)
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32, **options)
         options.pop("use_safetensors", None)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **options)
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         raise UserError(f"{part}.weights: {place} is no language model: {_first_line(error)}") from error
-    return model.float(), tokenizer
+    if hasattr(model.config, "quantization_config"):
+        # Its tensors were read into float32, and what is saved of them is no GGUF.
+        del model.config.quantization_config
+    return model, tokenizer
 
 
 def _part(part: str, settings: Mapping[str, Any]) -> Any:

@@ -25,7 +25,7 @@ from tests.trainer.worlds import config, settings, write_set
 from trainer import loop
 from trainer.config import TrainConfig
 from trainer.data import open_stream
-from trainer.loop import Fitted, TrainingError, checkpoints, fit
+from trainer.loop import Fitted, TrainingError, checkpoints, fit, step_of
 from trainer.parts import is_frozen, part_of
 
 
@@ -224,16 +224,20 @@ def test_a_full_disk_keeps_the_last_checkpoint(squares: Path, tmp_path: Path, mo
 def command(squares: Path, output: Path, *more: str) -> list[str]:
     path = output.parent / "settings.yaml"
     if not path.exists():
-        path.write_text(yaml.safe_dump(settings(squares, workers=1, steps=30, log_every=5, checkpoint={"every": 5})))
+        path.write_text(yaml.safe_dump(settings(squares, workers=1, steps=120, log_every=5, checkpoint={"every": 5})))
     program = "import sys; from beam_pipeline.cli import main; sys.exit(main(sys.argv[1:]))"
     return [sys.executable, "-c", program, "train", "--output", str(output), "--config", str(path), *more]
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+def wait_for(output: Path, step: int, process: subprocess.Popen[str]) -> int:
+    """Until there is a checkpoint of a later step; returns its step."""
     until = time.time() + 300
-    while not path.exists() and time.time() < until and process.poll() is None:
-        time.sleep(0.02)
-    assert path.exists(), process.communicate()
+    while time.time() < until and process.poll() is None:
+        found = checkpoints(output)
+        if found and step_of(found[-1]) > step:
+            return step_of(found[-1])
+        time.sleep(0.01)
+    raise AssertionError(process.communicate())
 
 
 def test_killed_and_stopped_it_ends_as_if_nothing_had_been(squares: Path, tmp_path: Path) -> None:
@@ -251,20 +255,19 @@ def test_killed_and_stopped_it_ends_as_if_nothing_had_been(squares: Path, tmp_pa
     undisturbed = start(tmp_path / "undisturbed")
     disturbed = tmp_path / "disturbed"
     first = start(disturbed)
-    wait_for(disturbed / "checkpoints" / "checkpoint-5", first)
+    reached = wait_for(disturbed, 0, first)
     first.kill()
     first.communicate()
     second = start(disturbed, "--resume")
-    wait_for(disturbed / "checkpoints" / "checkpoint-15", second)
+    wait_for(disturbed, reached, second)
     second.send_signal(signal.SIGTERM)
     _, said = second.communicate(timeout=300)
-    if second.returncode:
-        # Told in time: it saved, said so, and did not claim to be finished.
-        assert second.returncode == 1
-        assert "go on with --resume" in said
-        third = start(disturbed, "--resume")
-        _, said = third.communicate(timeout=300)
-        assert third.returncode == 0, said
+    assert second.returncode == 1, said
+    assert "go on with --resume" in said
+    assert json.loads((disturbed / "train.json").read_text())["status"] == "stopped"
+    third = start(disturbed, "--resume")
+    _, said = third.communicate(timeout=300)
+    assert third.returncode == 0, said
     _, said = undisturbed.communicate(timeout=300)
     assert undisturbed.returncode == 0, said
     a, b = (load_file(folder / "model.safetensors") for folder in (tmp_path / "undisturbed", disturbed))
