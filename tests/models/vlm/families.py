@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from models.random_weights import save as save_random
 from models.random_weights.captions import byte_level_tokenizer
 
@@ -138,7 +136,6 @@ def idefics3(folder: Path) -> None:
 
 def smolvlm(folder: Path) -> None:
     # Its processor tells how long a video is in words.
-    pytest.importorskip("num2words")
     from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration, SmolVLMImageProcessor, SmolVLMProcessor
     from transformers.models.smolvlm import SmolVLMVideoProcessor
 
