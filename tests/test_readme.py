@@ -11,12 +11,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from beam_pipeline.cli import main
 from beam_pipeline.configuration import load_config
 from models.random_weights import save_all
 from models.weights import WeightsRecord, folder_name
 from tests.conftest import ROOT
+from tests.trainer.worlds import settings, write_set
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -30,6 +32,9 @@ def shown() -> list[str]:
     return [line for block in blocks("sh") for line in block.splitlines() if line.startswith("spatialvlm ")]
 
 
+TRAINING = ("train", "evaluate", "ask")
+
+
 @pytest.mark.parametrize("code", blocks("python"))
 def test_the_example_runs(code: str) -> None:
     printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -37,7 +42,7 @@ def test_the_example_runs(code: str) -> None:
 
 
 def test_the_halves_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    commands = [line for line in shown() if "fast" not in line]
+    commands = [line for line in shown() if "fast" not in line and shlex.split(line)[1] not in TRAINING]
     assert [shlex.split(line)[1] for line in commands] == ["perceive", "synthesize", "generate", "report"]
     monkeypatch.chdir(tmp_path)
     for line in commands:
@@ -64,6 +69,30 @@ def test_pictures_alone_as_shown(
     command = [word.replace("device=cuda", "device=cpu") for word in generate]
     assert main([*command, "--dry-run"]) == 0
     assert "EstimateDepth (depth_anything)" in capsys.readouterr().out
+
+
+def test_training_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """From a model of a few thousand parameters, for two steps, with more pictures held out than two in a hundred."""
+    monkeypatch.chdir(tmp_path)
+    manifest = str(ROOT / "samples" / "manifest.parquet")
+    few = ["--preset", "sample", "--store-images", "--set", "qa.per_image=20"]
+    assert main(["generate", "--input", manifest, "--output", "OUT3", *few]) == 0
+    write_set(tmp_path, "llava.json", 20)
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(settings(tmp_path / "llava.json", steps=1)))
+    assert main(["train", "--config", "small.yaml", "--output", "PLACE"]) == 0
+    Path("photo.jpg").write_bytes((ROOT / "samples" / "images" / "room_0000.jpg").read_bytes())
+    quick = ["steps=2", "batch_size=4", "workers=0", "data.held_out=0.4", "evaluation.every=0"]
+    changes = {
+        "train": [word for setting in quick for word in ("--set", setting)],
+        "evaluate": ["--held-out", "0.4"],
+        "ask": ["--max-new-tokens", "5"],
+    }
+    commands = [shlex.split(line, comments=True)[1:] for line in shown() if shlex.split(line)[1] in TRAINING]
+    assert tuple(words[0] for words in commands) == TRAINING
+    for words in commands:
+        assert main([*words, *changes[words[0]]]) == 0, words
+    assert "predicates right" in capsys.readouterr().out
+    assert Path("EVALUATION/results.json").exists()
 
 
 def test_links_lead_somewhere() -> None:
