@@ -37,6 +37,14 @@ class Vlm:
     system: str = ""
     left_out: int = field(default=0, compare=False)
 
+    def __post_init__(self) -> None:
+        # Eager attention would add the mask of true and false to the scores as numbers.
+        if self.separate_turns and self.model.config.get_text_config()._attn_implementation == "eager":
+            raise UserError(
+                "model.separate_turns: needs the attention of torch (sdpa), and this language model has only the eager "
+                "one; set it to false"
+            )
+
     def answer(
         self,
         images: Sequence[Image],

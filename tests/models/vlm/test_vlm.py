@@ -232,3 +232,11 @@ def test_only_llava_takes_separate_turns(tmp_path: Path) -> None:
     FAMILIES["idefics3"](tmp_path)
     with pytest.raises(UserError, match="idefics3 lays out its pictures in its own way"):
         build_vlm(VlmConfig(weights=str(tmp_path), separate_turns=True))
+
+
+def test_separate_turns_need_an_attention_that_reads_their_mask() -> None:
+    vlm = build_vlm(tiny_config(), texts(), seed=1)
+    vlm.model.set_attn_implementation("eager")
+    with pytest.raises(UserError, match=r"model\.separate_turns: needs the attention of torch \(sdpa\)"):
+        Vlm(vlm.model, vlm.processor, separate_turns=True, max_tokens=100)
+    assert not Vlm(vlm.model, vlm.processor, separate_turns=False, max_tokens=100).separate_turns
