@@ -17,7 +17,7 @@ def test_a_token_meets_its_likes() -> None:
         alike_attends=True,
     )
     model = build_vlm(config, ["one two three"], seed=1).model
-    states = torch.nn.functional.rms_norm(torch.randn(200, 64, generator=torch.manual_seed(0)), (64,))
+    states = torch.nn.functional.rms_norm(torch.randn(200, 64, generator=torch.Generator().manual_seed(9)), (64,))
     for layer in model.model.language_model.layers:
         queries = layer.self_attn.q_proj(states).unflatten(-1, (4, 16))
         keys = layer.self_attn.k_proj(states).unflatten(-1, (2, 16)).repeat_interleave(2, dim=1)
@@ -26,3 +26,11 @@ def test_a_token_meets_its_likes() -> None:
         assert 4 < own.mean() < 6
         others = scores.masked_fill(torch.eye(200, dtype=torch.bool), 0.0)
         assert others.abs().mean() < own.mean() / 3
+    with torch.random.fork_rng():
+        torch.manual_seed(77)
+        again = build_vlm(config, ["one two three"], seed=1).model
+    other = build_vlm(config, ["one two three"], seed=2).model
+    for (name, one), two in zip(model.named_parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, two), name
+    queries = [each.model.language_model.layers[0].self_attn.q_proj.weight for each in (model, other)]
+    assert not torch.equal(*queries)
