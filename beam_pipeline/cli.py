@@ -306,16 +306,20 @@ def evaluate(
     )
 
 
+Runs = Annotated[
+    list[str] | None, typer.Option(help="A finished run with stored pictures, local or gs://. Repeatable.")
+]
+GeneralSets = Annotated[
+    list[str] | None,
+    typer.Option(help="General questions: LLaVA's JSON, or chats as Parquet or JSON lines. Repeatable."),
+]
+
+
 @app.command()
 def train(
     output: Annotated[str, typer.Option(help="Folder for the checkpoint, its card and its record.")],
-    data: Annotated[
-        list[str] | None, typer.Option(help="A finished run with stored pictures, local or gs://. Repeatable.")
-    ] = None,
-    general: Annotated[
-        list[str] | None,
-        typer.Option(help="General questions: LLaVA's JSON, or chats as Parquet or JSON lines. Repeatable."),
-    ] = None,
+    data: Runs = None,
+    general: GeneralSets = None,
     preset: Annotated[
         str | None,
         typer.Option(
@@ -359,13 +363,8 @@ def train(
 def study(
     name: Annotated[str, typer.Argument(help="A packaged study, or a YAML file; a wrong name prints all.")],
     output: Annotated[str, typer.Option(help="Folder for the trainings, their evaluations and the table.")],
-    data: Annotated[
-        list[str] | None, typer.Option(help="A finished run with stored pictures, local or gs://. Repeatable.")
-    ] = None,
-    general: Annotated[
-        list[str] | None,
-        typer.Option(help="General questions: LLaVA's JSON, or chats as Parquet or JSON lines. Repeatable."),
-    ] = None,
+    data: Runs = None,
+    general: GeneralSets = None,
     preset: Annotated[
         str | None,
         typer.Option(help="As of train: what all variants share.", show_default="tiny, or none beside --config"),

@@ -7,11 +7,13 @@ again, so a study goes on where it was ended.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +23,7 @@ from pydantic import Field, ValidationError
 
 from evaluation import tables
 from evaluation.benchmark import Benchmark, Selection, open_benchmark
+from evaluation.items import Item
 from evaluation.predictors import Asking, open_predictor
 from evaluation.published import ENCODER_ROWS, NOISE_ROWS, SOURCE
 from evaluation.run import Evaluation, Judging, evaluate
@@ -41,10 +44,9 @@ METRICS = {
     "general right %": ("general", "general", "accuracy", 100.0),
 }
 """Columns of a study's table: benchmark, group and metric of `evaluation.metrics`, factor."""
-_PUBLISHED = {
-    "encoder": ENCODER_ROWS,
-    "noise": NOISE_ROWS,
-}
+_PUBLISHED = {"encoder": ENCODER_ROWS, "noise": NOISE_ROWS}
+# Baselines that know nothing of general questions.
+_OF_RUNS = ("majority", "blind", "random", "constant")
 
 
 class Variant(Section):
@@ -127,20 +129,16 @@ def run_study(request: StudyRequest, say: Callable[[str], None] = print) -> int:
     if not first.data.held_out:
         raise UserError("data.held_out is 0: a study is evaluated on pictures held out; set it to some share, as 0.05")
     selection = Selection(split="held_out", share=first.data.held_out, limit=request.questions)
-    benchmarks: dict[str, Benchmark] = {
-        side: open_benchmark(source.path, selection)
+    benchmarks: dict[str, _Asked] = {
+        side: _Asked(open_benchmark(source.path, selection), selection.share)
         for side in ("spatial", "general")
         for source in first.data.sources[::-1]
         if source.side == side
     }
     rows: list[tuple[str, dict[str, list[float]]]] = []
     for spec in request.baselines:
-        rows.append(
-            (
-                spec.partition(":")[0],
-                _columns([_measured(spec, benchmarks, output / "baselines" / folder_name(spec), selection.share)]),
-            )
-        )
+        measured = _measured(spec, benchmarks, output / "baselines" / folder_name(spec))
+        rows.append((spec.partition(":")[0], _columns([measured])))
     for name in plan.variants:
         found = []
         for seed in request.seeds:
@@ -149,7 +147,7 @@ def run_study(request: StudyRequest, say: Callable[[str], None] = print) -> int:
             failed = _train(configs[name, seed], folder, say)
             if failed:
                 return failed
-            found.append(_measured(str(folder), benchmarks, folder / "evaluation", selection.share))
+            found.append(_measured(str(folder), benchmarks, folder / "evaluation"))
         rows.append((name, _columns(found)))
     _write(output, plan, request, configs, rows)
     say(_table(plan, rows))
@@ -178,27 +176,43 @@ def _train(config: TrainConfig, folder: Path, say: Callable[[str], None]) -> int
     return run_training(Request((), (), str(folder), config=str(written), resume=begun), say)
 
 
-def _measured(spec: str, benchmarks: Mapping[str, Benchmark], folder: Path, share: float) -> dict[str, Any]:
-    """Results by benchmark, from an earlier time where the benchmark was the same."""
+@dataclass(frozen=True)
+class _Asked:
+    """The questions that every variant is asked, read once."""
+
+    benchmark: Benchmark
+    share: float
+
+    @cached_property
+    def key(self) -> str:
+        """Which questions these are."""
+        return hashlib.sha256("\n".join(item.item_id for item in self.benchmark.items).encode()).hexdigest()
+
+    @cached_property
+    def with_pictures(self) -> tuple[Item, ...]:
+        return self.benchmark.with_pictures()
+
+    def evaluated(self, spec: str) -> Evaluation:
+        predictor = open_predictor(spec, self.benchmark, held_out=self.share, asking=Asking())
+        items = self.with_pictures if predictor.needs_pictures else self.benchmark.items
+        return evaluate(predictor, sorted(items, key=lambda item: item.image_id), Judging())
+
+
+def _measured(spec: str, benchmarks: Mapping[str, _Asked], folder: Path) -> dict[str, Any]:
+    """Results by benchmark, from an earlier time where the questions were the same."""
     found = {}
-    for side, benchmark in benchmarks.items():
+    for side, asked in benchmarks.items():
         place = folder / f"{side}.json"
-        key = {"spec": spec.partition(":")[0], "questions": [item.item_id for item in benchmark.items][:50]}
-        if place.exists() and (kept := json.loads(place.read_text(encoding="utf-8")))["key"] == key:
+        if place.exists() and (kept := json.loads(place.read_text(encoding="utf-8")))["questions"] == asked.key:
             found[side] = kept["results"]
             continue
-        if side == "general" and spec.startswith(("majority", "blind", "random", "constant")):
+        if side == "general" and spec.startswith(_OF_RUNS):
             continue
-        found[side] = tables.results([_evaluated(spec, benchmark, share)])["models"][0]
+        found[side] = tables.results([asked.evaluated(spec)])["models"][0]
         folder.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps({"key": key, "results": found[side]}, indent=1) + "\n", encoding="utf-8")
+        kept = {"questions": asked.key, "results": found[side]}
+        place.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     return found
-
-
-def _evaluated(spec: str, benchmark: Benchmark, share: float) -> Evaluation:
-    predictor = open_predictor(spec, benchmark, held_out=share, asking=Asking())
-    items = benchmark.with_pictures() if predictor.needs_pictures else benchmark.items
-    return evaluate(predictor, sorted(items, key=lambda item: item.image_id), Judging())
 
 
 def _columns(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
