@@ -175,7 +175,14 @@ class _Training:
         stream = self._open("train", data, None, alone=True)
         held_out = islice(self._open("held_out", data, None, alone=True), config.evaluation.pictures)
         lesson = teach_encoder(
-            self.vlm, config.encoder, stream, list(held_out), config.seed, self.say, workers=config.workers
+            self.vlm,
+            config.encoder,
+            stream,
+            list(held_out),
+            config.seed,
+            opposite=config.model.looks_up,
+            say=self.say,
+            workers=config.workers,
         )
         self.say(f"encoder  {lesson.right:.1%} of the words of pictures held out are right")
         return asdict(lesson)

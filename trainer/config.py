@@ -22,6 +22,9 @@ class OptimizerConfig(Section):
     vision: float | None = Field(None, ge=0, description="learning rate of the picture encoder; null: the same")
     projector: float | None = Field(None, ge=0, description="learning rate of the projector; null: the same")
     language: float | None = Field(None, ge=0, description="learning rate of the language model; null: the same")
+    embeddings: float | None = Field(
+        None, ge=0, description="learning rate of the language model's table of tokens; null: as the language model"
+    )
     weight_decay: float = Field(0.01, ge=0, description="with adamw")
     beta2: float = Field(0.98, gt=0, lt=1, description="decay of the second moment")
     warmup_steps: int = Field(200, ge=0, description="steps until the peak")

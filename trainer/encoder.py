@@ -83,10 +83,11 @@ class _Readout:
     """What reads the words off the projected features, which are scaled to one length as the language model does.
 
     A question whose words are all entries of the tokenizer is read through the language model's own embeddings of
-    them, so that a part of the picture comes to lie near its names; any other through a linear layer.
+    them, so that a part of the picture comes to lie near its names, or, for a model that looks up, opposite to them
+    (models/vlm/looking.py); any other through a linear layer.
     """
 
-    def __init__(self, vlm: Vlm, known: DenseWords, seed: int) -> None:
+    def __init__(self, vlm: Vlm, known: DenseWords, opposite: bool, seed: int) -> None:
         import torch
 
         tokenizer, embeddings = vlm.processor.tokenizer, vlm.model.get_input_embeddings().weight.detach()
@@ -98,7 +99,7 @@ class _Readout:
             for words in known.words.values():
                 ids = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
                 if all(len(one) == 1 for one in ids):
-                    weights = embeddings[[one[0] for one in ids]].clone()
+                    weights = embeddings[[one[0] for one in ids]] * (-1 if opposite else 1)
                     # Features of unit length in each direction meet embeddings that are short at first.
                     scale = torch.tensor(1.0 / float(weights.norm(dim=1).mean()), device=embeddings.device)
                     self._heads.append((weights, scale.requires_grad_()))
@@ -132,6 +133,7 @@ def teach_encoder(
     stream: ExampleStream,
     held_out: Sequence[Example],
     seed: int,
+    opposite: bool = False,
     say: Callable[[str], None] = print,
     workers: int = 1,
 ) -> Lesson:
@@ -143,6 +145,7 @@ def teach_encoder(
         stream: endless examples with all their turns, from general sources.
         held_out: pictures to tell how well it went.
         seed: of the layer on top.
+        opposite: parts of the picture come to lie opposite to their names.
         say: takes each line of progress.
         workers: processes that read ahead.
 
@@ -154,7 +157,7 @@ def teach_encoder(
 
     tokens = int(vlm.model.config.image_seq_length)
     known = DenseWords.of(_first(stream, config.look), tokens)
-    readout = _Readout(vlm, known, seed)
+    readout = _Readout(vlm, known, opposite, seed)
     parts = (vlm.model.model.vision_tower, vlm.model.model.multi_modal_projector)
     learning = [weight for part in parts for weight in part.parameters() if weight.requires_grad] + readout.learning
     optimizer = torch.optim.AdamW(

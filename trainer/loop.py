@@ -22,7 +22,7 @@ from transformers.utils import logging
 from schemas.errors import UserError
 from trainer import adapters
 from trainer.feed import Feed, Tally
-from trainer.parts import freeze_vision, part_of
+from trainer.parts import freeze_vision, is_embedding, part_of
 from trainer.progress import Meter, progress_line
 
 if TYPE_CHECKING:
@@ -212,13 +212,20 @@ class _Trainer(Trainer):
 
     def create_optimizer(self, model: Any = None) -> Any:
         settings = self.config.optimizer
-        rates = {"vision": settings.vision, "projector": settings.projector, "language": settings.language}
+        language = settings.learning_rate if settings.language is None else settings.language
+        rates = {
+            "vision": settings.vision,
+            "projector": settings.projector,
+            "language": settings.language,
+            "embeddings": language if settings.embeddings is None else settings.embeddings,
+        }
         decay = settings.weight_decay if settings.name == "adamw" else 0.0
         decaying = set(self.get_decay_parameter_names(self.model))
         groups: dict[tuple[str, bool], list[Any]] = {}
         for name, parameter in (model or self.model).named_parameters():
             if parameter.requires_grad:
-                groups.setdefault((part_of(name), name in decaying), []).append(parameter)
+                part = "embeddings" if is_embedding(name) else part_of(name)
+                groups.setdefault((part, name in decaying), []).append(parameter)
         self.optimizer = torch.optim.AdamW(
             [
                 {

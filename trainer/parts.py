@@ -7,6 +7,7 @@ from typing import Any, Literal
 Part = Literal["vision", "projector", "language"]
 _PROJECTORS = ("projector", "connector", "merger")
 _ENCODERS = ("vision", "visual")
+_EMBEDDINGS = ("embed_tokens", "lm_head")
 # LLaVA reads the encoder's last layer before this norm, so it never learns.
 _UNREAD = "post_layernorm"
 
@@ -16,6 +17,11 @@ def part_of(name: str) -> Part:
     if any(word in name for word in _PROJECTORS):
         return "projector"
     return "vision" if any(word in name for word in _ENCODERS) else "language"
+
+
+def is_embedding(name: str) -> bool:
+    """Whether a weight is the language model's table of tokens, read or written with."""
+    return part_of(name) == "language" and any(word in name for word in _EMBEDDINGS)
 
 
 def freeze_vision(model: Any, rule: bool | str, step: int, *, begin: bool = False) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from models import weights
 from models.vlm.config import VlmConfig
+from models.vlm.looking import prepare_to_look
 from models.vlm.tokenizer import IMAGE, learn_tokenizer
 from schemas.config import ModelsConfig
 from schemas.errors import UserError
@@ -64,8 +65,8 @@ def assemble(config: VlmConfig, texts: Iterable[str], seed: int) -> tuple[Any, A
         model.model.language_model.load_state_dict(language.model.state_dict())
         model.lm_head.load_state_dict(language.lm_head.state_dict())
         model.tie_weights()
-    elif config.alike_attends:
-        _attend_alike(model.model.language_model, seed)
+    elif config.looks_up:
+        prepare_to_look(model.model.language_model, seed)
     settings = model.generation_config
     settings.bos_token_id, settings.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
     settings.pad_token_id = tokenizer.pad_token_id
@@ -80,26 +81,6 @@ def assemble(config: VlmConfig, texts: Iterable[str], seed: int) -> tuple[Any, A
         chat_template=tokenizer.chat_template,
     )
     return model.eval(), processor
-
-
-def _attend_alike(language: Any, seed: int) -> None:
-    """Have keys begin as the queries of their heads, so large that a token's own likes stand out among hundreds."""
-    import torch
-
-    # Its own, and not of the numbers that the other weights were made from.
-    generator = torch.Generator().manual_seed(seed + 1)
-    config = language.config
-    heads, groups = config.num_attention_heads, config.num_key_value_heads
-    width = config.hidden_size // heads
-    # A query meets the key of the very same token with a score of about five.
-    deviation = (5.0 / (width**0.5 * config.hidden_size)) ** 0.5
-    with torch.no_grad():
-        for layer in language.layers:
-            queries, keys = layer.self_attn.q_proj.weight, layer.self_attn.k_proj.weight
-            queries.normal_(std=deviation, generator=generator)
-            by_group = queries.view(groups, heads // groups, width, -1)
-            by_group.copy_(by_group[:, :1].expand_as(by_group))
-            keys.copy_(by_group[:, 0].reshape_as(keys))
 
 
 def count_image_tokens(model: Any, image_size_px: int) -> int:

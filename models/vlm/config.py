@@ -44,10 +44,10 @@ class VlmConfig(Section):
         {},
         description="assembled: the language model, likewise; or weights: a folder, a hub id or a GGUF file",
     )
-    alike_attends: bool = Field(
+    looks_up: bool = Field(
         False,
-        description="assembled, language model from scratch: queries and keys begin alike, so that a word looks at "
-        "what is like it (mimetic initialization, Trockman and Kolter 2023); it learns to look things up far sooner",
+        description="assembled, language model from scratch (qwen3 with attention_bias): attention begins as a look-up "
+        "of what a word names in the picture (models/vlm/looking.py); it learns to see hundreds of times sooner",
     )
     tokenizer: TokenizerConfig = TokenizerConfig()
     separate_turns: bool | None = Field(

@@ -28,11 +28,13 @@ TEMPLATE = (
 def learn_tokenizer(texts: Iterable[str], vocabulary: int, phrases: bool = False, whole: Sequence[str] = ()) -> Any:
     """A byte-fallback BPE tokenizer that spells every text and takes numbers digit by digit.
 
+    A word is the same entry wherever it stands, at the beginning of a text, too; spaces there are not kept.
+
     Args:
         texts: what to learn from.
-        vocabulary: entries at most; fewer where the texts have no more to teach.
+        vocabulary: entries at most, without those of `whole`; fewer where the texts have no more to teach.
         phrases: entries may go beyond a word: where questions are worded alike, half as many tokens are needed.
-        whole: words that are kept out of such entries, as the names of things, so that each has one meaning.
+        whole: words that are one entry each, in the texts or not, and stay out of longer ones, as the names of things.
 
     Returns:
         transformers' fast tokenizer, with a chat template.
@@ -43,16 +45,18 @@ def learn_tokenizer(texts: Iterable[str], vocabulary: int, phrases: bool = False
     def bare(model: Any) -> Any:
         tokenizer = Tokenizer(model)
         steps = [
-            pre_tokenizers.Metaspace(prepend_scheme="never", split=not phrases),
-            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.Metaspace(prepend_scheme="always", split=not phrases),
+            pre_tokenizers.Split(Regex(r"▁?\d"), "isolated"),
             # A full stop or a comma is no part of the word before it.
             pre_tokenizers.Split(Regex(r"[^\w▁]"), "isolated"),
         ]
-        if phrases and whole:
+        if whole:
             words = "|".join(map(re.escape, whole))
             steps.append(pre_tokenizers.Split(Regex(f"▁?(?<![a-z])({words})(?![a-z])"), "isolated"))
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
-        tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+        tokenizer.decoder = decoders.Sequence(
+            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        )
         return tokenizer
 
     learned = bare(models.BPE())
@@ -60,14 +64,21 @@ def learn_tokenizer(texts: Iterable[str], vocabulary: int, phrases: bool = False
     learned.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=room, show_progress=False))
     model = json.loads(learned.to_str())["model"]
     pieces = sorted(model["vocab"], key=model["vocab"].get)
-    names = dict.fromkeys([*SPECIAL, *_BYTES, *pieces])
-    tokenizer = bare(
-        models.BPE(
-            vocab={name: number for number, name in enumerate(names)},
-            merges=[tuple(merge) for merge in model["merges"]],
-            byte_fallback=True,
-        )
-    )
+    merges = [tuple(merge) for merge in model["merges"]]
+
+    def spelled() -> Any:
+        names = dict.fromkeys([*SPECIAL, *_BYTES, *pieces])
+        vocab = {name: number for number, name in enumerate(names)}
+        return bare(models.BPE(vocab=vocab, merges=merges, byte_fallback=True))
+
+    for word in (*"0123456789", *whole):
+        # Letters that the texts never have would be spelled in bytes, which nothing joins.
+        pieces += sorted(set("▁" + word) - set(pieces))
+        parts = spelled().encode(word).tokens
+        for end in range(1, len(parts)):
+            merges.append(("".join(parts[:end]), parts[end]))
+            pieces.append("".join(parts[: end + 1]))
+    tokenizer = spelled()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=BEGIN,

@@ -48,7 +48,7 @@ def teach(folder: Path, steps: int, seed: int = 0, workers: int = 0) -> tuple[Vl
     vlm = small(seed)
     config = EncoderConfig(steps=steps, batch_size=15, learning_rate=5e-3, look=30)
     examples = [example for example, _ in zip(stream_of(folder), range(30), strict=False)]
-    return vlm, teach_encoder(vlm, config, stream_of(folder), examples, seed, QUIET, workers)
+    return vlm, teach_encoder(vlm, config, stream_of(folder), examples, seed, say=QUIET, workers=workers)
 
 
 def test_the_encoder_learns_what_is_where(general: Path) -> None:
@@ -99,12 +99,13 @@ def test_labels_are_the_words_of_dense_answers() -> None:
     ]
 
 
-def test_parts_of_the_picture_come_to_lie_near_their_names(general: Path) -> None:
+@pytest.mark.parametrize("opposite", [False, True])
+def test_parts_of_the_picture_come_to_lie_near_their_names_or_opposite_to_them(general: Path, opposite: bool) -> None:
     """Where the words are entries of the tokenizer, the features say them through the model's own embeddings."""
     words = ["floor", "sky", "plinth", *COLOURS]
-    vlm = build_vlm(small_config(phrases=True, whole=words), [f"a {word}" for word in 50 * words])
+    vlm = build_vlm(small_config(phrases=True, whole=words), ["a few words"])
     config = EncoderConfig(steps=150, batch_size=15, learning_rate=5e-3, look=30)
-    teach_encoder(vlm, config, stream_of(general), [], 0, QUIET, 0)
+    teach_encoder(vlm, config, stream_of(general), [], 0, opposite=opposite, say=QUIET, workers=0)
     ids = [vlm.processor.tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
     assert all(len(one) == 1 for one in ids)
     embeddings = vlm.model.get_input_embeddings().weight[[one[0] for one in ids]]
@@ -113,7 +114,7 @@ def test_parts_of_the_picture_come_to_lie_near_their_names(general: Path) -> Non
         turn = next((turn for turn in one.turns if turn.question.startswith("Name the colour of what")), None)
         if turn is not None:
             features = vlm.model.get_image_features(vlm.pixels([open_picture(one.image)])).pooler_output[0]
-            told = [words[int(best)] for best in (features @ embeddings.T).argmax(-1)]
+            told = [words[int(best)] for best in (features @ embeddings.T * (-1 if opposite else 1)).argmax(-1)]
             right += sum(word == true for word, true in zip(told, turn.answer.split(), strict=True))
             count += len(told)
         if count > 64 * 10:

@@ -26,7 +26,7 @@ from trainer import loop
 from trainer.config import TrainConfig
 from trainer.data import open_stream
 from trainer.loop import Fitted, TrainingError, checkpoints, fit, step_of
-from trainer.parts import is_frozen, part_of
+from trainer.parts import is_embedding, is_frozen, part_of
 
 
 @pytest.fixture(scope="module")
@@ -122,20 +122,21 @@ def test_is_frozen() -> None:
 
 
 def test_learning_rates_by_part(squares: Path, tmp_path: Path) -> None:
-    rates = {"learning_rate": 0.01, "language": 0.0, "projector": 0.02, "warmup_steps": 0}
+    rates = {"learning_rate": 0.01, "language": 0.0, "projector": 0.02, "embeddings": 0.005, "warmup_steps": 0}
     made = config(squares, steps=1, optimizer=rates, checkpoint={"every": 1})
     start = weights(
         build_vlm(made.model, [*texts(), "What colour is the square? It is red. green. blue. Yes No left"] * 3, 0)
     )
     vlm, _ = train(made, tmp_path)
-    moved = {"vision": 0.0, "projector": 0.0, "language": 0.0}
+    moved = {"vision": 0.0, "projector": 0.0, "language": 0.0, "embeddings": 0.0}
     for name, value in weights(vlm).items():
-        part = part_of(name)
+        part = "embeddings" if is_embedding(name) else part_of(name)
         moved[part] = max(moved[part], float((value - start[name]).abs().max()))
     # Adam's first step is the learning rate, in every weight.
     assert moved["language"] == 0
     assert moved["vision"] == pytest.approx(0.01, rel=0.1)
     assert moved["projector"] == pytest.approx(0.02, rel=0.1)
+    assert moved["embeddings"] == pytest.approx(0.005, rel=0.1)
 
 
 def test_lora_learns_adapters_and_leaves_a_whole_model(squares: Path, tmp_path: Path) -> None:

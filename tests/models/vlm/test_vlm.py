@@ -25,7 +25,7 @@ def decoded(vlm: Vlm, labels: torch.Tensor) -> list[str]:
 def test_labels_are_the_answers_and_their_ends() -> None:
     vlm = tiny_vlm()
     batch = vlm.collate(examples())
-    expected = ["".join(turn.answer + "<|end|>" for turn in example.turns) for example in examples()]
+    expected = [" ".join(turn.answer + "<|end|>" for turn in example.turns) for example in examples()]
     assert decoded(vlm, batch["labels"]) == expected
     kept = batch["labels"] != -100
     assert torch.equal(batch["labels"][kept], batch["input_ids"][kept])
@@ -68,7 +68,7 @@ def test_turns_that_do_not_fit_are_left_out_and_counted() -> None:
     whole = vlm.collate(examples()[:1])["input_ids"].shape[1]
     short = Vlm(vlm.model, vlm.processor, True, whole - 1)
     batch = short.collate(examples()[:1])
-    assert decoded(short, batch["labels"]) == ["".join(turn.answer + "<|end|>" for turn in TURNS[:2])]
+    assert decoded(short, batch["labels"]) == [" ".join(turn.answer + "<|end|>" for turn in TURNS[:2])]
     assert short.left_out == 1
 
 
