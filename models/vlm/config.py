@@ -47,7 +47,7 @@ class VlmConfig(Section):
     looks_up: bool = Field(
         False,
         description="assembled, language model from scratch (qwen3 with attention_bias): attention begins as a look-up "
-        "of what a word names in the picture (models/vlm/looking.py); it learns to see hundreds of times sooner",
+        "of what a word names in the picture (models/vlm/looking.py); it learns to see far sooner",
     )
     tokenizer: TokenizerConfig = TokenizerConfig()
     separate_turns: bool | None = Field(

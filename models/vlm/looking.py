@@ -1,4 +1,4 @@
-"""Attention that begins as a look-up, so that a small model from scratch learns to see in minutes instead of hours.
+"""Attention that begins as a look-up, so that a small model from scratch learns to see in minutes.
 
 To answer "what shape is the blue thing?", the word "blue" has to find the parts of the picture that are blue, and the
 last word has to find "blue". Attention that begins at random does neither: the loss stays where it is without the
