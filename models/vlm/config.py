@@ -13,12 +13,15 @@ class TokenizerConfig(Section):
     """A tokenizer that is learned where the language model brings none."""
 
     vocabulary: int = Field(
-        1024, ge=300, le=65_536, description="entries at most: 256 bytes, special tokens, and what was learned"
+        1024,
+        ge=300,
+        le=65_536,
+        description="entries at most, beside digits and `whole`: 256 bytes, special tokens, and what was learned",
     )
     phrases: bool = Field(
         False, description="words that often stand together may become one entry, which makes sequences shorter"
     )
-    whole: tuple[str, ...] = Field((), description="words that stay entries of their own where phrases are learned")
+    whole: tuple[str, ...] = Field((), description="words that are one entry each, in the texts or not")
     turns: int = Field(20_000, ge=1, description="turns to learn it from, as many of each source")
     texts: tuple[str, ...] = Field(
         (), description="text files to learn from besides: words that a later training will bring"

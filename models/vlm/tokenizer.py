@@ -32,7 +32,7 @@ def learn_tokenizer(texts: Iterable[str], vocabulary: int, phrases: bool = False
 
     Args:
         texts: what to learn from.
-        vocabulary: entries at most, without those of `whole`; fewer where the texts have no more to teach.
+        vocabulary: entries at most, beside digits and `whole`; fewer where the texts have no more to teach.
         phrases: entries may go beyond a word: where questions are worded alike, half as many tokens are needed.
         whole: words that are one entry each, in the texts or not, and stay out of longer ones, as the names of things.
 
