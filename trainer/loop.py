@@ -212,12 +212,11 @@ class _Trainer(Trainer):
 
     def create_optimizer(self, model: Any = None) -> Any:
         settings = self.config.optimizer
-        language = settings.learning_rate if settings.language is None else settings.language
         rates = {
             "vision": settings.vision,
             "projector": settings.projector,
             "language": settings.language,
-            "embeddings": language if settings.embeddings is None else settings.embeddings,
+            "embeddings": settings.language if settings.embeddings is None else settings.embeddings,
         }
         decay = settings.weight_decay if settings.name == "adamw" else 0.0
         decaying = set(self.get_decay_parameter_names(self.model))

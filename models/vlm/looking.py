@@ -57,7 +57,9 @@ def prepare_to_look(language: Any, seed: int) -> None:
     if not (bool(near.any()) and bool(still.any())):
         raise UserError(f"model.looks_up: heads of {width} with rope_theta {theta:g} turn too slowly, or too fast")
     constant = (width / 4) ** 0.5 * (near / near.sum() ** 0.5 + still / still.sum() ** 0.5)
-    compares = (turns < _CONTENT).repeat(2)[:, None]
+    compares = turns < _CONTENT
+    # The first half of the heads is for nearness; each has its turns twice, for both of a pair.
+    half = config.hidden_size // 2
     with torch.no_grad():
         for layer in language.layers:
             attention = layer.self_attn
@@ -67,15 +69,11 @@ def prepare_to_look(language: Any, seed: int) -> None:
             keys.weight.normal_(std=config.hidden_size**-0.5, generator=generator)
             for linear in (queries, keys, attention.v_proj):
                 linear.bias.zero_()
-            for head in range(heads):
-                rows = slice(head * width, (head + 1) * width)
-                if head < heads // 2:
-                    keys.weight[rows] *= 0.1
-                    queries.weight[rows] = keys.weight[rows]
-                    queries.bias[rows] = keys.bias[rows] = constant.repeat(2)
-                else:
-                    keys.weight[rows] *= compares
-                    queries.weight[rows] = -keys.weight[rows]
-                    attention.o_proj.weight[:, rows] *= -1
+            keys.weight[:half] *= 0.1
+            queries.weight[:half] = keys.weight[:half]
+            queries.bias[:half] = keys.bias[:half] = constant.repeat(heads)
+            keys.weight[half:] *= compares.repeat(heads)[:, None]
+            queries.weight[half:] = -keys.weight[half:]
+            attention.o_proj.weight[:, half:] *= -1
             attention.q_norm.weight.fill_(_SHARPNESS)
             attention.k_norm.weight.fill_(_SHARPNESS)
