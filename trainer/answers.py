@@ -1,4 +1,4 @@
-"""Lengths in training answers spoken anew: exactly instead of as people say them, or with noise, for studies."""
+"""Training answers spoken anew: lengths exactly or with noise, or nothing but what the answer comes down to."""
 
 from __future__ import annotations
 
@@ -29,31 +29,35 @@ _COUNTS = re.compile(_NUMBER, re.IGNORECASE)
 _MOST_WORDS = 8
 
 
+Answers = Literal["as_written", "exact", "short"]
+
+
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """How the lengths in a source's answers are said.
+    """How a source's answers are said.
 
-    `answers` is `as_written` or `exact`; `noise_std_m` the standard deviation, metres, of Gaussian noise on the length
-    before it is said, exactly or as people do. A length never gets below the 5 mm from which things are apart.
+    `answers` is `as_written`; `exact`: lengths in them exactly; or `short`: a word, a name or an exact length, without
+    a sentence around it. `noise_std_m` is the standard deviation, metres, of Gaussian noise on the length before it is
+    said, exactly or as people do. A noisy length never gets below the 5 mm from which things are apart.
     """
 
-    answers: Literal["as_written", "exact"] = "as_written"
+    answers: Answers = "as_written"
     noise_std_m: float = 0.0
     seed: int = 0
 
     @property
     def speaks(self) -> bool:
         """Whether any answer may change."""
-        return self.answers == "exact" or self.noise_std_m > 0
+        return self.answers != "as_written" or self.noise_std_m > 0
 
     def speak(
         self, image_id: str, turns: Sequence[Turn], captions: Sequence[Sequence[str | None]]
     ) -> tuple[tuple[Turn, ...], int, int]:
-        """Turns with their lengths said anew; `value_m` stays the truth.
+        """Turns said anew; `value_m` stays the truth.
 
         Args:
             image_id: of their picture; with the question it decides the noise.
-            turns: any turns; those without `value_m` stay as they are.
+            turns: any turns; those without `value_m` stay as they are, but `short` where that is asked for.
             captions: for each turn the names of the things it is about, where known.
 
         Returns:
@@ -64,7 +68,13 @@ class Speaker:
             return tuple(turns), 0, 0
         spoken, anew, not_found = [], 0, 0
         for turn, names in zip(turns, captions, strict=True):
-            if turn.value_m is not None:
+            if self.answers == "short":
+                if turn.value_m is not None:
+                    turn = replace(turn, answer=self._say(image_id, turn))
+                    anew += 1
+                elif turn.short:
+                    turn = replace(turn, answer=turn.short)
+            elif turn.value_m is not None:
                 span = length_span(turn.answer, tuple(name for name in names if name))
                 if span is None:
                     not_found += 1
@@ -81,7 +91,7 @@ class Speaker:
         rng = seeded_rng(self.seed, image_id, f"answers:{turn.question}")
         noisy = max(metres + self.noise_std_m * float(rng.standard_normal()), TOUCHING)
         noisy = min(noisy, math.nextafter(LARGEST, 0))
-        return exactly(noisy) if self.answers == "exact" else humanize(noisy, rng)[0]
+        return humanize(noisy, rng)[0] if self.answers == "as_written" else exactly(noisy)
 
 
 def exactly(metres: float) -> str:

@@ -10,13 +10,15 @@ class Turn:
     """A question about a picture, and its answer.
 
     `kind` is the question type of the `qa` table, or what a general set calls it, or empty. `value_m` is the
-    unrounded length that a quantitative answer speaks of, None where there is none.
+    unrounded length that a quantitative answer speaks of, None where there is none; `short` what a qualitative one
+    says in a word or a name ("yes", "left", "red box"), empty where that is not known.
     """
 
     question: str
     answer: str
     kind: str = ""
     value_m: float | None = None
+    short: str = ""
 
 
 @dataclass(frozen=True, slots=True)

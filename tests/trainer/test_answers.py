@@ -86,6 +86,19 @@ def test_exactly_is_read_back_exactly(metres: float) -> None:
     assert parse_measure(exactly(metres)) == float(exactly(metres).split()[0])
 
 
+def test_short_answers_say_nothing_else() -> None:
+    written = [
+        Turn("How far?", "They are 2 m apart, I think.", "distance", 1.984),
+        Turn("Is it?", "Quite so.", "left_predicate", short="yes"),
+        Turn("Is it?", "That is too close to call.", "left_predicate"),
+        Turn("Do they touch?", "They are touching.", "gap", 0.0),
+    ]
+    spoken, anew, as_written = Speaker("short").speak("a", written, [("mug", "bowl")] * 4)
+    said = [turn.answer for turn in spoken]
+    assert said == ["1.98 meters", "yes", "That is too close to call.", "0.000 meters"]
+    assert (anew, as_written) == (2, 0)
+
+
 def turns(count: int, metres: float) -> list[Turn]:
     return [Turn(f"How far is thing {number}?", "It is 2 m away.", "distance", metres) for number in range(count)]
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from schemas.config import Section
+from trainer.answers import Answers
 
 Group = Literal["spatial", "general"]
 Split = Literal["train", "held_out"]
@@ -50,8 +51,10 @@ class SourceConfig(Section):
         ("qualitative", "quantitative"), description="of runs: the categories to keep"
     )
     without_kinds: tuple[str, ...] = Field((), description="of chats: kinds of turns that are left out")
-    answers: Literal["as_written", "exact"] = Field(
-        "as_written", description="of runs: lengths as people say them, or exactly, as in 1.23 meters"
+    answers: Answers = Field(
+        "as_written",
+        description="of runs: as_written: sentences; exact: sentences with exact lengths, as in 1.23 meters; short: of "
+        "kind spatial, nothing but yes or no, the name, the side, or the exact length",
     )
     noise_std_m: float = Field(
         0.0, ge=0, description="of runs: standard deviation of the noise on lengths in training answers, metres"
@@ -64,6 +67,8 @@ class SourceConfig(Section):
                 # By value: a config that was written down names every setting.
                 if getattr(self, name) != type(self).model_fields[name].default:
                     raise ValueError(f"{name} is a setting of {' and '.join(_OF_RUNS)} sources, not of {self.kind}")
+        if self.answers == "short" and self.kind != "spatial":
+            raise ValueError(f"answers: short needs the labels of a qa table; use kind: spatial, not {self.kind}")
         return self
 
     @property

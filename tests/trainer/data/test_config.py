@@ -33,6 +33,11 @@ def test_settings_of_runs_are_refused_for_other_sets(setting: dict[str, object])
         SourceConfig(kind="llava", path="x", **setting)
 
 
+def test_short_answers_need_labels() -> None:
+    with pytest.raises(ValidationError, match="answers: short needs the labels of a qa table; use kind: spatial"):
+        SourceConfig(kind="tfrecord", path="x", answers="short")
+
+
 def test_sources_without_a_name_are_called_by_their_kind() -> None:
     sources = [{"kind": "llava", "path": "a"}, {"kind": "llava", "path": "b"}, {"kind": "spatial", "path": "c"}]
     assert data(*sources, {"kind": "llava", "path": "d", "name": "mine"}).names == (

@@ -12,9 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from evaluation.answers import parse_label
 from schemas.ids import image_id_of
 from tests.conftest import SAMPLES
 from tests.trainer.data.runs import TYPES, chats, data, make_run, picture
+from trainer.answers import exactly
 from trainer.data import open_stream
 from trainer.examples import Example, Turn
 
@@ -88,6 +90,25 @@ def test_question_types_and_categories_are_kept_as_asked(stored_run: Path, kind:
     assert sum(len(example.turns) for example in lengths) == sum(
         row["category"] == "quantitative" for row in rows_of(stored_run, "qa")
     )
+
+
+def test_short_answers_are_what_the_written_ones_come_down_to(stored_run: Path) -> None:
+    found = everything({"kind": "spatial", "path": str(stored_run), "answers": "short"})
+    rows = {(row["image_id"], row["question"]): row for row in rows_of(stored_run, "qa")}
+    said: dict[str, set[str]] = {}
+    for example in found:
+        for turn in example.turns:
+            row = rows[example.image_id, turn.question]
+            if row["label"] is None:
+                assert turn.answer == exactly(row["value_m"])
+            else:
+                assert parse_label(turn.kind, turn.answer, row["caption_a"], row["caption_b"]) == row["label"]
+                said.setdefault(turn.kind, set()).add(turn.answer)
+                assert len(turn.answer.split()) <= max(
+                    len(str(row[name]).split()) for name in ("caption_a", "caption_b")
+                )
+    assert said["left_predicate"] == {"yes", "no"}
+    assert said["tall_short_classify"] == {"tall", "short"}
 
 
 @pytest.mark.parametrize("kind", ["spatial", "tfrecord"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,7 @@ from trainer.data.sources.parquet import footers, parquet_file
 from trainer.data.sources.turns import chosen
 from trainer.examples import Turn
 
-_COLUMNS = ("image_id", "question", "answer", "question_type", "category", "caption_a", "caption_b", "value_m")
+_COLUMNS = ("image_id", "question", "answer", "question_type", "category", "caption_a", "caption_b", "value_m", "label")
 
 
 class SpatialSource:
@@ -107,8 +108,8 @@ class SpatialPart:
         start, end = int(self._ends[row]), int(self._ends[row + 1])
         weights = None if self._weights is None else self._weights[start:end]
         places = [start + place for place in chosen(end - start, most, rng, weights)]
-        question, answer, kind, first, second, value = (
-            self._columns[name] for name in ("question", "answer", "question_type", "caption_a", "caption_b", "value_m")
+        question, answer, kind, value = (
+            self._columns[name] for name in ("question", "answer", "question_type", "value_m")
         )
         turns = [
             Turn(question[place].as_py(), answer[place].as_py(), kind[place].as_py(), value[place].as_py())
@@ -116,7 +117,11 @@ class SpatialPart:
         ]
         if not self._speaker.speaks:
             return Asked(tuple(turns))
+        first, second, label = (self._columns[name] for name in ("caption_a", "caption_b", "label"))
         captions = [(first[place].as_py(), second[place].as_py()) for place in places]
+        if self._speaker.answers == "short":
+            labels = [label[place].as_py() for place in places]
+            turns = [replace(turn, short=_short(*said)) for turn, *said in zip(turns, labels, captions, strict=True)]
         return Asked(*self._speaker.speak(self.image_ids[row], turns, captions))
 
     def image(self, row: int) -> bytes:
@@ -170,6 +175,13 @@ class _Pictures:
         ids = table["image_id"].to_pylist()
         images = _plain(table["image"]).field("bytes") if "image" in table.column_names else pa.nulls(len(ids))
         return {image_id: row for row, image_id in enumerate(ids)}, images
+
+
+def _short(label: str | None, captions: tuple[str, str | None]) -> str:
+    """What a label comes down to in words; of a tie nothing short can be said."""
+    if label is None or label == "uncertain":
+        return ""
+    return {"a": captions[0], "b": captions[1]}.get(label) or label
 
 
 def finished_run(root: str, where: str) -> Run:
