@@ -67,9 +67,19 @@ class SourceConfig(Section):
                 # By value: a config that was written down names every setting.
                 if getattr(self, name) != type(self).model_fields[name].default:
                     raise ValueError(f"{name} is a setting of {' and '.join(_OF_RUNS)} sources, not of {self.kind}")
-        if self.answers == "short" and self.kind != "spatial":
-            raise ValueError(f"answers: short needs the labels of a qa table; use kind: spatial, not {self.kind}")
+        self.says(self.answers)
         return self
+
+    def says(self, otherwise: Answers) -> Answers:
+        """How its answers are said, where those that are left as written are said `otherwise`.
+
+        Raises:
+            ValueError: as it cannot say them.
+        """
+        answers = otherwise if self.answers == "as_written" else self.answers
+        if answers == "short" and self.kind == "tfrecord":
+            raise ValueError("answers: short needs the labels of a qa table; read the run with kind: spatial")
+        return answers
 
     @property
     def side(self) -> Group:
@@ -100,6 +110,9 @@ class DataConfig(Section):
     without_kinds: tuple[str, ...] = Field(
         (), description="as of every source of chats: of use for turns that only the encoder's lesson is for"
     )
+    answers: Answers = Field(
+        "as_written", description="as of every source of a run that has as_written: as_written, exact or short"
+    )
     shuffle_buffer: int = Field(
         1024, ge=1, description="examples of a source that are shuffled together and held in memory by each process"
     )
@@ -114,6 +127,8 @@ class DataConfig(Section):
             raise ValueError("spatial_tokens and ratio both say how to mix; leave one out")
         if self.ratio is not None and not any(self.ratio_parts):
             raise ValueError(f"ratio {self.ratio!r} asks for nothing; expected as in 174:2.5")
+        for source in self.sources:
+            source.says(self.answers)
         twice = [name for index, name in enumerate(self.names) if name in self.names[:index]]
         if twice:
             raise ValueError(f"two sources are called {twice[0]!r}; give them different names")

@@ -86,7 +86,7 @@ class ExampleStream(IterableDataset[Example]):
             without = (*source.without_kinds, *config.without_kinds)
             source = source.model_copy(update={"without_kinds": without})
             noise = source.noise_std_m if split == "train" else 0.0
-            speaker = Speaker(source.answers, noise, config.seed)
+            speaker = Speaker(source.says(config.answers), noise, config.seed)
             self._sources[index] = open_source(source, config.names[index], speaker)
             self._shards[index] = shard_of_rank(self._sources[index].sizes, rank, world)
         self._block = 1

@@ -34,8 +34,17 @@ def test_settings_of_runs_are_refused_for_other_sets(setting: dict[str, object])
 
 
 def test_short_answers_need_labels() -> None:
-    with pytest.raises(ValidationError, match="answers: short needs the labels of a qa table; use kind: spatial"):
+    with pytest.raises(ValidationError, match="answers: short needs the labels of a qa table; read the run with kind"):
         SourceConfig(kind="tfrecord", path="x", answers="short")
+    with pytest.raises(ValidationError, match="answers: short needs the labels of a qa table; read the run with kind"):
+        data({"kind": "tfrecord", "path": "x"}, answers="short")
+    one, other, third = data(
+        {"kind": "spatial", "path": "x", "name": "x"},
+        {"kind": "spatial", "path": "y", "name": "y", "answers": "exact"},
+        {"kind": "llava", "path": "z"},
+        answers="short",
+    ).sources
+    assert (one.says("short"), other.says("short"), third.answers) == ("short", "exact", "as_written")
 
 
 def test_sources_without_a_name_are_called_by_their_kind() -> None:

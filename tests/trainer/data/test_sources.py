@@ -93,7 +93,7 @@ def test_question_types_and_categories_are_kept_as_asked(stored_run: Path, kind:
 
 
 def test_short_answers_are_what_the_written_ones_come_down_to(stored_run: Path) -> None:
-    found = everything({"kind": "spatial", "path": str(stored_run), "answers": "short"})
+    found = everything({"kind": "spatial", "path": str(stored_run)}, answers="short")
     rows = {(row["image_id"], row["question"]): row for row in rows_of(stored_run, "qa")}
     said: dict[str, set[str]] = {}
     for example in found:
