@@ -4,8 +4,8 @@
 
 writes a manifest for `spatialvlm generate` (BLOCKS/manifest.parquet with images/, depth/ and instances/) and, about
 other pictures, general questions as a trainer reads them (BLOCKS/general/*.parquet with `messages` and `image`):
-colour, shape, count, presence, and where in the picture, never anything metric. Every picture depends on the seed and
-its own number only. Ray casting with numpy, about 50 pictures a second and core.
+colour, shape, count, presence, where in the picture, which of two, never anything metric. Every picture depends on the
+seed and its own number only. Ray casting with numpy, about 50 pictures a second and core.
 
 Some objects stand on grey plinths, which have no caption. Colours are not repeated in a picture. Sizes come in four
 classes, each half as large again as the one before, so that most comparisons are clear.

@@ -145,6 +145,66 @@ def _pointed(picture: Picture, seen: Seen, rng: np.random.Generator) -> General:
     return General(question.format(f"{x:02d}", f"{y:02d}"), answer, "pointed")
 
 
+def _both(picture: Picture, seen: Seen, rng: np.random.Generator) -> General:
+    question = _pick(rng, "Where are the {} and the {}?", "Point at the {}, then at the {}.")
+    two = (seen, _another(picture, seen, rng))
+    points = [_middle(one, picture.camera.size) for one in two]
+    answer = ", ".join(f"x {x:02d} y {y:02d}" for x, y in points)
+    return General(question.format(*(one.solid.caption for one in two)), answer, "both")
+
+
+def _which(picture: Picture, seen: Seen, rng: np.random.Generator) -> General | None:
+    other = _another(picture, seen, rng)
+    if other.solid.shape == seen.solid.shape:
+        return None
+    question = _pick(
+        rng, "Which one is a {0}, the {1} or the {2} thing?", "Is it the {1} or the {2} thing that is a {0}?"
+    )
+    return General(question.format(seen.solid.shape, *_shuffled(rng, seen, other)), seen.solid.colour, "which")
+
+
+def _alike(picture: Picture, seen: Seen, rng: np.random.Generator) -> General:
+    other = _another(picture, seen, rng, alike=bool(rng.random() < 0.5))
+    question = _pick(
+        rng, "Do the {} and the {} thing have the same shape?", "Is the {} thing of the same shape as the {} one?"
+    )
+    answer = "yes" if other.solid.shape == seen.solid.shape else "no"
+    return General(question.format(seen.solid.colour, other.solid.colour), answer, "alike")
+
+
+def _which_at(picture: Picture, seen: Seen, rng: np.random.Generator) -> General:
+    other = _another(picture, seen, rng)
+    question = _pick(
+        rng, "Which one is at x {0:02d} y {1:02d}, the {2} or the {3} thing?", "At x {0:02d} y {1:02d}: {2} or {3}?"
+    )
+    place = _middle(seen, picture.camera.size)
+    return General(question.format(*place, *_shuffled(rng, seen, other)), seen.solid.colour, "which_at")
+
+
+def _part(picture: Picture, seen: Seen, rng: np.random.Generator) -> General:
+    x, y = _middle(seen, picture.camera.size)
+    here, names, thirds = ((x, _COLUMNS, "column"), (y, _ROWS, "row"))[rng.integers(2)]
+    there = min(here * 3 // 100, 2)
+    asked = there if rng.random() < 0.5 else int(rng.choice([part for part in range(3) if part != there]))
+    question = _pick(
+        rng, "With the picture cut in 3 by 3, is the {} in the {} {}?", "Of 3 by 3 parts, is the {} in the {} {}?"
+    )
+    answer = "yes" if asked == there else "no"
+    return General(question.format(seen.solid.caption, names[asked], thirds), answer, "part")
+
+
+def _another(picture: Picture, seen: Seen, rng: np.random.Generator, alike: bool | None = None) -> Seen:
+    """Another object; of the same shape, or of a different one, where that is wished and there is one."""
+    others = [other for other in picture.objects if other is not seen]
+    wished = [other for other in others if (other.solid.shape == seen.solid.shape) is alike] or others
+    return wished[int(rng.integers(len(wished)))]
+
+
+def _shuffled(rng: np.random.Generator, *two: Seen) -> list[str]:
+    """Their colours, in either order."""
+    return [two[number].solid.colour for number in rng.permutation(2)]
+
+
 def _list(picture: Picture, seen: Seen, rng: np.random.Generator) -> General:
     question = _pick(rng, "What is in the picture?", "Name the objects from left to right.", "List what you see.")
     return General(question, ", ".join(other.solid.caption for other in _ordered(picture)), "list")
@@ -165,6 +225,11 @@ KINDS: dict[str, tuple[Ask, float]] = {
     "frame": (_frame, 2.0),
     "region": (_region, 0.5),
     "pointed": (_pointed, 2.0),
+    "both": (_both, 2.0),
+    "which": (_which, 1.0),
+    "alike": (_alike, 1.0),
+    "which_at": (_which_at, 2.0),
+    "part": (_part, 1.0),
     "list": (_list, 0.5),
     "scan": (_scan, 3.0),
     "fields": (_fields, 6.0),

@@ -121,6 +121,12 @@ def test_general_answers_agree_with_the_masks(pictures: list[Picture]) -> None:
     assert kinds == set(KINDS)
 
 
+def middle_of(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """x and y, pixels, of the middle of the smallest frame around a mask."""
+    rows, columns = np.nonzero(mask)
+    return np.array([columns.min() + columns.max() + 1, rows.min() + rows.max() + 1]) / 2
+
+
 def check(kind: str, question: str, answer: str, masks: dict[str, NDArray[np.bool_]], picture: Picture) -> None:
     """The answer, found anew from the masks."""
     named = [caption for caption in masks if caption in question]
@@ -156,6 +162,31 @@ def check(kind: str, question: str, answer: str, masks: dict[str, NDArray[np.boo
         ]
         names = {0: "sky", 1: "floor"} | {seen.instance: seen.solid.caption for seen in picture.objects}
         assert answer in {names.get(int(number), "plinth") for number in near.flat}
+    elif kind == "both":
+        asked = sorted(named, key=question.index)
+        middles = [middle_of(masks[caption]) * 100 / size for caption in asked]
+        told = [int(word.strip(",")) for word in answer.split() if word.strip(",").isdigit()]
+        assert np.abs(np.ravel(middles) - told).max() <= 0.5
+    elif kind in ("which", "which_at", "alike"):
+        shapes = {caption.split()[0]: caption.split()[1] for caption in masks}
+        words = question.replace("?", " ").replace(":", " ").replace(",", " ").split()
+        two = [word for word in words if word in shapes]
+        assert len(two) == 2
+        if kind == "alike":
+            assert (answer == "yes") == (shapes[two[0]] == shapes[two[1]])
+        elif kind == "which":
+            assert [colour for colour in two if shapes[colour] == shape_in(question)] == [answer]
+        else:
+            x, y = (int(word) for word in words if word.isdigit())
+            middle = middle_of(masks[f"{answer} {shapes[answer]}"]) * 100 / size
+            assert np.abs(middle - (x, y)).max() <= 0.5
+    elif kind == "part":
+        x, y = middle_of(masks[named[0]]) * 3 / size
+        thirds = {"column": (x, ("left", "middle", "right")), "row": (y, ("top", "middle", "bottom"))}
+        part, cut = question.strip("?").split()[-2:]
+        place, names = thirds[cut]
+        distance = abs(names.index(part) + 0.5 - place)
+        assert distance <= 0.52 if answer == "yes" else distance >= 0.48
     elif kind in ("list", "scan"):
         order = sorted(masks, key=lambda caption: np.nonzero(masks[caption].any(axis=0))[0][[0, -1]].sum())
         assert [" ".join(part.split()[:2]) for part in answer.split(", ")] == order

@@ -61,7 +61,7 @@ def test_it_was_made_by_its_preset_from_general_questions_only(record: dict[str,
 def asked(kind: str) -> list[tuple[Picture, General]]:
     """Questions of one kind about pictures that it has not seen."""
     rng = np.random.default_rng(5)
-    return [(picture, one) for picture in PICTURES for one in ask(picture, 24, rng) if one.kind == kind]
+    return [(picture, one) for picture in PICTURES for one in ask(picture, 40, rng) if one.kind == kind]
 
 
 def answers(base: Vlm, pictures: list[Picture], questions: list[General]) -> list[str]:
@@ -90,6 +90,17 @@ def test_it_frames_things_to_a_few_hundredths(base: Vlm) -> None:
         for said, question in zip(answers(base, pictures, questions), questions, strict=True)
     ]
     assert np.median(errors) < 2.5
+
+
+def test_it_tells_two_things_apart(base: Vlm) -> None:
+    pairs = asked("both")
+    pictures, questions = map(list, zip(*pairs, strict=True))
+    errors = [
+        np.abs(np.subtract(edges(said), edges(question.answer))).mean()
+        for said, question in zip(answers(base, pictures, questions), questions, strict=True)
+    ]
+    assert len(pairs) >= 50
+    assert np.median(errors) < 2
 
 
 def edges(text: str) -> list[int]:
