@@ -379,6 +379,7 @@ def study(
         typer.Option(help="A model of `evaluate` that is asked the same questions, e.g. blind:OUT. Repeatable."),
     ] = None,
     questions: Annotated[int, typer.Option(min=1, help="Asked of each side, at most.")] = 6000,
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings side by side, which share the cores.")] = 1,
 ) -> None:
     """Train variants of one training, evaluate them alike, and set them in one table."""
     _log(verbose=False)
@@ -399,6 +400,7 @@ def study(
         seeds=[int(part) for part in seeds.split(",")],
         baselines=baseline or (),
         questions=questions,
+        jobs=jobs,
     )
     raise typer.Exit(run_study(request, typer.echo))
 

@@ -1,19 +1,25 @@
 """`spatialvlm study`: one training for each variant and seed, each evaluated alike, in one table.
 
-A study is a YAML file: what it is `about`, and `variants` by name, each with `settings` (laid over the training's
-configuration) and `spatial` (laid over every spatial source). Trainings and evaluations that are finished are not done
-again, so a study goes on where it was ended.
+A study is a YAML file: what it is `about`, `settings` of all its trainings, and `variants` by name, each with
+`settings` (laid over the training's configuration) and `spatial` (laid over every spatial source). Trainings and
+evaluations that are finished are not done again, so a study goes on where it was ended.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
+import os
 import re
+import signal
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +35,7 @@ from evaluation.published import ENCODER_ROWS, NOISE_ROWS, SOURCE
 from evaluation.run import Evaluation, Judging, evaluate
 from schemas.config import Section
 from schemas.errors import UserError
-from schemas.settings import Tree, load_settings, merged
+from schemas.settings import load_settings, merged
 from trainer.command import PACKAGE, Request, run_training, sources_of
 from trainer.config import TrainConfig
 
@@ -48,6 +54,12 @@ _PUBLISHED = {"encoder": ENCODER_ROWS, "noise": NOISE_ROWS}
 # Baselines that know nothing of general questions.
 _OF_RUNS = ("majority", "blind", "random", "constant")
 
+_Results = dict[str, Any]
+"""Of one model: what `evaluation.tables.results` has, by side."""
+_Columns = dict[str, list[dict[str, float | None]]]
+"""By column: `value`, `low` and `high` of each seed."""
+_Row = tuple[str, _Columns]
+
 
 class Variant(Section):
     """One way to train."""
@@ -61,6 +73,9 @@ class StudyPlan(Section):
 
     about: str = Field(description="what the variants differ in")
     published: Literal["encoder", "noise"] | None = Field(None, description="rows of the paper to set beside")
+    settings: dict[str, Any] = Field(
+        {}, description="of all trainings, laid over preset and file; --set goes over them"
+    )
     variants: dict[str, Variant] = Field(description="by name, in the order of the table")
 
 
@@ -69,7 +84,7 @@ class StudyRequest:
     """What the command line asks for; see `spatialvlm train` for what is not named here.
 
     `study` is a packaged name or a YAML file; `baselines` are predictors that are asked the same questions;
-    `questions` of each benchmark, at most.
+    `questions` of each benchmark, at most; `jobs` trainings side by side, each a process with its share of the cores.
     """
 
     study: str
@@ -82,6 +97,7 @@ class StudyRequest:
     seeds: Sequence[int] = (0,)
     baselines: Sequence[str] = ()
     questions: int = 6_000
+    jobs: int = 1
 
 
 def study_names() -> list[str]:
@@ -120,44 +136,39 @@ def run_study(request: StudyRequest, say: Callable[[str], None] = print) -> int:
     """
     plan = read_plan(request.study)
     output = Path(request.output)
-    configs = {
-        (name, seed): _config(request, variant, seed)
+    trials = [
+        _Trial(name, seed, _config(request, plan, variant, seed), output / folder_name(name) / f"seed-{seed}")
         for name, variant in plan.variants.items()
         for seed in request.seeds
-    }
-    first = next(iter(configs.values()))
-    if not first.data.held_out:
+    ]
+    config = trials[0].config
+    if not config.data.held_out:
         raise UserError("data.held_out is 0: a study is evaluated on pictures held out; set it to some share, as 0.05")
-    selection = Selection(split="held_out", share=first.data.held_out, limit=request.questions)
-    benchmarks: dict[str, _Asked] = {
-        side: _Asked(open_benchmark(source.path, selection), selection.share)
-        for side in ("spatial", "general")
-        for source in first.data.sources[::-1]
-        if source.side == side
-    }
-    rows: list[tuple[str, dict[str, list[float]]]] = []
+    questions = _Questions(config, request.questions)
+    rows: list[_Row] = []
     for spec in request.baselines:
-        measured = _measured(spec, benchmarks, output / "baselines" / folder_name(spec))
+        measured = _measured(spec, questions.benchmarks, output / "baselines" / folder_name(spec))
         rows.append((spec.partition(":")[0], _columns([measured])))
+    try:
+        if request.jobs == 1:
+            found = [_train_and_ask(trial, questions, partial(_titled, plan, trial, say)) for trial in trials]
+        else:
+            found = _side_by_side(plan, trials, questions, request.jobs)
+    except _UnfinishedError as unfinished:
+        say(f"{unfinished.title}: not finished, and no table; the same command goes on with what is there")
+        return unfinished.code
     for name in plan.variants:
-        found = []
-        for seed in request.seeds:
-            folder = output / folder_name(name) / f"seed-{seed}"
-            say(f"{plan.about}: {name}, seed {seed}")
-            failed = _train(configs[name, seed], folder, say)
-            if failed:
-                return failed
-            found.append(_measured(str(folder), benchmarks, folder / "evaluation"))
-        rows.append((name, _columns(found)))
-    _write(output, plan, request, configs, rows)
+        runs = [results for trial, results in zip(trials, found, strict=True) if trial.name == name]
+        rows.append((name, _columns(runs)))
+    _write(output, plan, trials, rows)
     say(_table(plan, rows))
     return 0
 
 
-def _config(request: StudyRequest, variant: Variant, seed: int) -> TrainConfig:
+def _config(request: StudyRequest, plan: StudyPlan, variant: Variant, seed: int) -> TrainConfig:
     sources = sources_of(request.data, request.general)
     sources = [source | variant.spatial if source["kind"] == "spatial" else source for source in sources]
-    flags: Tree = {"seed": seed, "data": {"sources": sources, "seed": seed}}
+    flags = merged(plan.settings, {"seed": seed, "data": {"sources": sources, "seed": seed}})
     given = load_settings(TrainConfig, PACKAGE, request.preset, request.config, flags, request.settings)
     tree = merged(given.model_dump(exclude_unset=True), variant.settings)
     try:
@@ -166,14 +177,108 @@ def _config(request: StudyRequest, variant: Variant, seed: int) -> TrainConfig:
         raise UserError(f"{request.study}: {' '.join(str(error).split())[:300]}") from error
 
 
-def _train(config: TrainConfig, folder: Path, say: Callable[[str], None]) -> int:
+@dataclass(frozen=True)
+class _Trial:
+    """One variant with one seed."""
+
+    name: str
+    seed: int
+    config: TrainConfig
+    folder: Path
+
+
+class _UnfinishedError(Exception):
+    """A training did not finish; `code` is what it returned."""
+
+    def __init__(self, title: str, code: int) -> None:
+        super().__init__(title, code)
+        self.title, self.code = title, code
+
+
+def _titled(plan: StudyPlan, trial: _Trial, say: Callable[[str], None], line: str | None) -> None:
+    """A line of a training; None is its first, which tells what it is."""
+    say(f"{plan.about}: {trial.name}, seed {trial.seed}" if line is None else line)
+
+
+def _prefixed(trial: _Trial, width: int, line: str | None) -> None:
+    """A line of a training among others at the same time."""
+    print(f"{trial.name:<{width}} seed {trial.seed}  {'begins' if line is None else line}", flush=True)
+
+
+def _train_and_ask(trial: _Trial, questions: _Questions, say: Callable[[str | None], None]) -> _Results:
+    say(None)
+    folder = trial.folder
     folder.mkdir(parents=True, exist_ok=True)
     written = folder.with_suffix(".yaml")
     written.write_text(
-        yaml.safe_dump(config.model_dump(mode="json", exclude_unset=True), sort_keys=False), encoding="utf-8"
+        yaml.safe_dump(trial.config.model_dump(mode="json", exclude_unset=True), sort_keys=False), encoding="utf-8"
     )
     begun = (folder / "train.json").exists()
-    return run_training(Request((), (), str(folder), config=str(written), resume=begun), say)
+    code = run_training(Request((), (), str(folder), config=str(written), resume=begun), say)
+    if code:
+        raise _UnfinishedError(f"{trial.name}, seed {trial.seed}", code)
+    return _measured(str(folder), questions.benchmarks, folder / "evaluation")
+
+
+def _side_by_side(plan: StudyPlan, trials: Sequence[_Trial], questions: _Questions, jobs: int) -> list[_Results]:
+    """The results of all trials, of which `jobs` are trained at the same time."""
+    width = max(map(len, plan.variants))
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    # Spawned, not forked: torch's threads do not live through a fork.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_use_threads, initargs=(threads,)) as pool:
+        futures = [pool.submit(_train_and_ask, trial, questions, partial(_prefixed, trial, width)) for trial in trials]
+        try:
+            with _ended_together():
+                return [future.result() for future in futures]
+        except BrokenProcessPool as error:
+            raise UserError("a training's process was killed; the same command goes on with what is there") from error
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _use_threads(count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count)
+
+
+@contextmanager
+def _ended_together() -> Iterator[None]:
+    """SIGTERM to this process is handed on: trainings save a checkpoint and end."""
+
+    def hand_on(*_: object) -> None:
+        for child in multiprocessing.active_children():
+            child.terminate()
+
+    before = signal.signal(signal.SIGTERM, hand_on)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Questions:
+    """What every variant is asked: questions about held-out pictures of each side's first source, read once."""
+
+    def __init__(self, config: TrainConfig, limit: int) -> None:
+        self.config, self.limit = config, limit
+
+    @cached_property
+    def benchmarks(self) -> dict[str, _Asked]:
+        """By side. Not carried into other processes, which read for themselves."""
+        share = self.config.data.held_out
+        selection = Selection(split="held_out", share=share, limit=self.limit)
+        return {
+            side: _Asked(open_benchmark(source.path, selection), share)
+            for side in ("spatial", "general")
+            for source in self.config.data.sources[::-1]
+            if source.side == side
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"config": self.config, "limit": self.limit}
 
 
 @dataclass(frozen=True)
@@ -198,8 +303,8 @@ class _Asked:
         return evaluate(predictor, sorted(items, key=lambda item: item.image_id), Judging())
 
 
-def _measured(spec: str, benchmarks: Mapping[str, _Asked], folder: Path) -> dict[str, Any]:
-    """Results by benchmark, from an earlier time where the questions were the same."""
+def _measured(spec: str, benchmarks: Mapping[str, _Asked], folder: Path) -> _Results:
+    """Results by side, from an earlier time where the questions were the same."""
     found = {}
     for side, asked in benchmarks.items():
         place = folder / f"{side}.json"
@@ -215,24 +320,36 @@ def _measured(spec: str, benchmarks: Mapping[str, _Asked], folder: Path) -> dict
     return found
 
 
-def _columns(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """The values of each column that was measured, one for each seed."""
-    columns: dict[str, list[float]] = {}
+def _columns(runs: Sequence[_Results]) -> _Columns:
+    """Each column that was measured: a number for each seed, in the column's unit."""
+    columns: _Columns = {}
     for name, (side, group, metric, factor) in METRICS.items():
-        values = [run[side]["groups"].get(group, {}).get(metric, {}).get("value") for run in runs if side in run]
-        columns[name] = [factor * value for value in values if value is not None]
+        found = [run[side]["groups"].get(group, {}).get(metric) for run in runs if side in run]
+        columns[name] = [
+            {end: None if number[end] is None else factor * number[end] for end in ("value", "low", "high")}
+            for number in found
+            if number is not None and number["value"] is not None
+        ]
     return columns
 
 
-def _spoken(values: Sequence[float]) -> str:
-    """The mean and, of several seeds, the standard deviation."""
+def _spoken(numbers: Sequence[Mapping[str, float | None]]) -> str:
+    """One value with its interval, or the mean of several seeds with the standard deviation."""
+    values = [number["value"] for number in numbers if number["value"] is not None]
     if not values:
         return ""
-    mean = f"{statistics.mean(values):.3g}" if abs(values[0]) < 10 else f"{statistics.mean(values):.1f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2g}"
+    mean = statistics.mean(values)
+    if len(values) > 1:
+        return f"{_rounded(mean)} ± {statistics.stdev(values):.2g}"
+    low, high = numbers[0]["low"], numbers[0]["high"]
+    return _rounded(mean) if low is None or high is None else f"{_rounded(mean)} ({_rounded(low)}–{_rounded(high)})"
 
 
-def _table(plan: StudyPlan, rows: Sequence[tuple[str, dict[str, list[float]]]]) -> str:
+def _rounded(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _table(plan: StudyPlan, rows: Sequence[_Row]) -> str:
     header = [plan.about, "", *METRICS]
     lines = [header, ["---", "---", *["---:"] * len(METRICS)]]
     for row in _PUBLISHED.get(plan.published or "", ()):
@@ -251,27 +368,23 @@ def _table(plan: StudyPlan, rows: Sequence[tuple[str, dict[str, list[float]]]]) 
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _write(
-    output: Path,
-    plan: StudyPlan,
-    request: StudyRequest,
-    configs: Mapping[tuple[str, int], TrainConfig],
-    rows: Sequence[tuple[str, dict[str, list[float]]]],
-) -> None:
-    config = next(iter(configs.values()))
-    seeds = ", ".join(map(str, request.seeds))
+def _write(output: Path, plan: StudyPlan, trials: Sequence[_Trial], rows: Sequence[_Row]) -> None:
+    config = trials[0].config
+    seeds = sorted({trial.seed for trial in trials})
+    spread = "mean ± standard deviation over seeds" if len(seeds) > 1 else "95 % intervals in brackets"
     note = (
-        f"{config.steps:,} steps of {config.batch_size * config.accumulation} pictures; seeds {seeds}; mean ± standard "
-        f"deviation over seeds. Evaluated on pictures held out ({config.data.held_out:g} of all)."
+        f"{config.steps:,} steps of {config.batch_size * config.accumulation} pictures; "
+        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}; {spread}. Evaluated on pictures held out "
+        f"({config.data.held_out:g} of all)."
     )
     if plan.published:
         note += f" Published: {SOURCE}, other pictures and a far larger model."
     page = f"# Study: {plan.about}\n\n{_table(plan, rows)}\n\n{note}\n"
     numbers = {
         "about": plan.about,
-        "seeds": list(request.seeds),
+        "seeds": seeds,
         "rows": [{"name": name, "metrics": columns} for name, columns in rows],
-        "configs": {f"{name}, seed {seed}": one.model_dump(mode="json") for (name, seed), one in configs.items()},
+        "configs": {f"{trial.name}, seed {trial.seed}": trial.config.model_dump(mode="json") for trial in trials},
     }
     output.mkdir(parents=True, exist_ok=True)
     (output / RESULTS).write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")

@@ -39,6 +39,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plan = {
         "about": "noise, and none",
         "published": "noise",
+        "settings": {"optimizer": {"warmup_steps": 1, "learning_rate": 0.01}},
         "variants": {"no noise": {}, "noise of 0.5 m": {"spatial": {"noise_std_m": 0.5}, "settings": {"steps": 3}}},
     }
     (folder / "plan.yaml").write_text(yaml.safe_dump(plan))
@@ -48,6 +49,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ask_for(world: Path, output: Path, seeds: str = "0,1") -> list[str]:
     data = ["--data", str(world / "out"), "--general", str(world / "general")]
     shared = ["--config", str(world / "settings.yaml"), "--seeds", seeds, "--questions", "40"]
+    shared += ["--set", "optimizer.learning_rate=0.001"]
     baselines = ["--baseline", f"majority:{world / 'out'}"]
     return ["study", str(world / "plan.yaml"), "--output", str(output), *data, *shared, *baselines]
 
@@ -72,11 +74,15 @@ def test_variants_and_seeds_become_rows(world: Path, tmp_path: Path, capsys: pyt
     by_name = {row["name"]: row["metrics"] for row in numbers["rows"]}
     assert len(by_name["no noise"]["predicates right %"]) == 2
     assert len(by_name["majority"]["predicates right %"]) == 1
+    (number,) = by_name["majority"]["outputs a number %"]
+    assert 0 <= number["low"] <= number["value"] <= number["high"] <= 100
+    assert "(" in rows[6][3]
     assert all("±" in row[-1] for row in rows[-2:])
     steps = [json.loads(path.read_text())["step"] for path in sorted(tmp_path.glob("no*/seed-*/train.json"))]
     assert sorted(steps) == [2, 2, 3, 3]
     config = numbers["configs"]["noise of 0.5 m, seed 1"]
     assert (config["seed"], config["data"]["sources"][0]["noise_std_m"]) == (1, 0.5)
+    assert (config["optimizer"]["warmup_steps"], config["optimizer"]["learning_rate"]) == (1, 0.001)
     assert "noise_std_m" not in {key for key in config["data"]["sources"][1] if config["data"]["sources"][1][key]}
 
     # What is there is not done again.
@@ -86,6 +92,30 @@ def test_variants_and_seeds_become_rows(world: Path, tmp_path: Path, capsys: pyt
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert {path: path.stat().st_mtime_ns for path in asked} == asked
     assert (tmp_path / "README.md").read_text() == table
+
+
+def test_side_by_side_is_as_one_after_the_other(world: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    assert main(ask_for(world, alone, "0")) == 0
+    capfd.readouterr()
+    assert main([*ask_for(world, together, "0"), "--jobs", "2"]) == 0
+    said = capfd.readouterr().out
+    assert all(f"{name} seed 0  begins" in said for name in ("no noise      ", "noise of 0.5 m"))
+    assert (alone / "README.md").read_text() == (together / "README.md").read_text()
+    weights = [path.relative_to(alone) for path in alone.glob("*/seed-0/model.safetensors")]
+    assert len(weights) == 2
+    assert all((alone / path).read_bytes() == (together / path).read_bytes() for path in weights)
+
+
+def test_a_training_that_fails_ends_a_study_side_by_side(
+    world: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    diverging = [*ask_for(world, tmp_path, "0"), "--jobs", "2", "--set", "optimizer.learning_rate=1e30"]
+    assert main(diverging) == 1
+    said = capfd.readouterr()
+    assert "a weight is nan" in said.err
+    assert "noise of 0.5 m, seed 0: not finished" in said.out
+    assert not (tmp_path / "README.md").exists()
 
 
 def test_the_packaged_studies_can_be_read_and_change_what_they_say() -> None:
