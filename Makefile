@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 # Compiled modules are kept, so that only the first start is slow.
 unexport PYTHONDONTWRITEBYTECODE
 
+DEMO := train-demo-output
 IMAGE ?= spatialvlm:latest
 IMAGE_ARGS ?=
 
-.PHONY: help setup setup-all demo test lint format bench flink-up flink-demo flink-down image lock clean
+.PHONY: help setup setup-all demo train-demo test lint format bench flink-up flink-demo flink-down image lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +25,15 @@ setup-all: ## the core and every extra in .venv, for tests and development
 demo: setup ## run the job on samples/ into demo-output/ and show what came out
 	$(BIN)/spatialvlm generate --input samples/manifest.parquet --output demo-output --preset sample --overwrite
 	$(BIN)/python samples/show.py demo-output
+
+train-demo: setup-all ## a small world: pictures, job, two trainings, and what they learned; a quarter of an hour
+	rm -rf $(DEMO)
+	$(BIN)/python -m samples.blocks $(DEMO)/blocks --pictures 3000 --general 1500 --questions 48
+	$(BIN)/spatialvlm generate --input $(DEMO)/blocks/manifest.parquet --output $(DEMO)/run --preset sample --store-images \
+		--config samples/train_demo/job.yaml
+	$(BIN)/spatialvlm study samples/train_demo/study.yaml --data $(DEMO)/run --general $(DEMO)/blocks/general --jobs 2 \
+		--questions 3000 --baseline majority:$(DEMO)/run --baseline blind:$(DEMO)/run --baseline samples/blocks_base \
+		--output $(DEMO)/study
 
 test: setup-all ## all tests
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -60,4 +70,4 @@ lock: ## write constraints.txt and deploy/tensorflow.txt anew from the newest ve
 	@deploy/setup.sh "$(VENV)" "$(PYTHON)" lock
 
 clean: ## remove what was built, but not the environment
-	rm -rf demo-output flink-output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo-output train-demo-output flink-output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

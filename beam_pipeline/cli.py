@@ -268,6 +268,9 @@ def evaluate(
             show_default="all",
         ),
     ] = None,
+    without: Annotated[
+        str | None, typer.Option(help="Such types that are not asked, comma-separated.", show_default="none")
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Questions at most, spread over the pictures.", show_default="all")
     ] = None,
@@ -294,13 +297,15 @@ def evaluate(
     from evaluation.predictors import Asking
     from evaluation.run import Judging
 
-    kinds = tuple(name.strip() for name in (types or "").split(",") if name.strip())
+    asked, unasked = (
+        tuple(name.strip() for name in (names or "").split(",") if name.strip()) for names in (types, without)
+    )
     check_options(split, held_out, bare_unit)
     run_evaluation(
         model,
         benchmark,
         output,
-        Selection(split, held_out, kinds, limit, seed),  # type: ignore[arg-type]
+        Selection(split, held_out, asked, limit, seed, unasked),  # type: ignore[arg-type]
         Judging(resamples, seed, bare_unit, tolerance),
         Asking(device, dtype, batch_size, max_new_tokens, temperature, prompt, concurrency, seed),
     )

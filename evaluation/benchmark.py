@@ -31,6 +31,7 @@ class Selection:
         types: question types or groups of them (`TYPE_GROUPS`); empty: all.
         limit: questions at most, spread evenly over the pictures; None: all.
         seed: which, where there are more.
+        without: question types or groups of them that are not asked.
     """
 
     split: Split = "all"
@@ -38,6 +39,7 @@ class Selection:
     types: tuple[str, ...] = ()
     limit: int | None = None
     seed: int = 0
+    without: tuple[str, ...] = ()
 
     def of(self, items: Iterable[Item]) -> list[Item]:
         """Those of some questions that are asked, in their order."""
@@ -45,7 +47,9 @@ class Selection:
         return kept if self.limit is None else _spread(kept, self.limit, self.seed)
 
     def _takes(self, item: Item) -> bool:
-        if self.types and not any(_is_of_type(item.kind, item.family, name) for name in self.types):
+        if self.types and not _is_of_types(item.kind, item.family, self.types):
+            return False
+        if _is_of_types(item.kind, item.family, self.without):
             return False
         return self.split == "all" or is_held_out(item.image_id, self.share) is (self.split == "held_out")
 
@@ -123,7 +127,7 @@ def open_benchmark(location: str, selection: Selection = Selection()) -> Benchma
     if not seen:
         raise UserError(f"{location} holds no questions")
     for name in selection.types:
-        if not any(_is_of_type(kind, family, name) for kind, family in seen):
+        if not any(_is_of_types(kind, family, [name]) for kind, family in seen):
             known = ", ".join(sorted({kind or "other" for kind, _ in seen}))
             raise UserError(f"--types: {location} has no question of type {name!r}; it has {known}")
     if not kept:
@@ -134,8 +138,8 @@ def open_benchmark(location: str, selection: Selection = Selection()) -> Benchma
     return Benchmark(location, tuple(kept), tuple(paths))
 
 
-def _is_of_type(kind: str, family: str, name: str) -> bool:
-    return kind == name or family in TYPE_GROUPS.get(name, ())
+def _is_of_types(kind: str, family: str, names: Iterable[str]) -> bool:
+    return any(kind == name or family in TYPE_GROUPS.get(name, ()) for name in names)
 
 
 def _spread(items: Sequence[Item], limit: int, seed: int) -> list[Item]:

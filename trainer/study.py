@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import re
 import signal
-import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -31,34 +30,18 @@ from evaluation import tables
 from evaluation.benchmark import Benchmark, Selection, open_benchmark
 from evaluation.items import Item
 from evaluation.predictors import Asking, open_predictor
-from evaluation.published import ENCODER_ROWS, NOISE_ROWS, SOURCE
+from evaluation.published import SOURCE
 from evaluation.run import Evaluation, Judging, evaluate
 from schemas.config import Section
 from schemas.errors import UserError
 from schemas.settings import load_settings, merged
 from trainer.command import PACKAGE, Request, run_training, sources_of
 from trainer.config import TrainConfig
+from trainer.study_table import Results, Row, columns_of, table
 
 RESULTS, TABLE = "study.json", "README.md"
-METRICS = {
-    "predicates right %": ("spatial", "predicate", "accuracy", 100.0),
-    "outputs a number %": ("spatial", "quantitative", "number", 100.0),
-    "half to twice, of all %": ("spatial", "quantitative", "within_50_200_all", 100.0),
-    "90–110 %, of all %": ("spatial", "quantitative", "within_90_110_all", 100.0),
-    "relative error, median": ("spatial", "quantitative", "relative_error_median", 1.0),
-    "MSE, m²": ("spatial", "quantitative", "mse_m2", 1.0),
-    "general right %": ("general", "general", "accuracy", 100.0),
-}
-"""Columns of a study's table: benchmark, group and metric of `evaluation.metrics`, factor."""
-_PUBLISHED = {"encoder": ENCODER_ROWS, "noise": NOISE_ROWS}
 # Baselines that know nothing of general questions.
 _OF_RUNS = ("majority", "blind", "random", "constant")
-
-_Results = dict[str, Any]
-"""Of one model: what `evaluation.tables.results` has, by side."""
-_Columns = dict[str, list[dict[str, float | None]]]
-"""By column: `value`, `low` and `high` of each seed."""
-_Row = tuple[str, _Columns]
 
 
 class Variant(Section):
@@ -145,10 +128,10 @@ def run_study(request: StudyRequest, say: Callable[[str], None] = print) -> int:
     if not config.data.held_out:
         raise UserError("data.held_out is 0: a study is evaluated on pictures held out; set it to some share, as 0.05")
     questions = _Questions(config, request.questions)
-    rows: list[_Row] = []
+    rows: list[Row] = []
     for spec in request.baselines:
         measured = _measured(spec, questions.benchmarks, output / "baselines" / folder_name(spec))
-        rows.append((spec.partition(":")[0], _columns([measured])))
+        rows.append((spec.partition(":")[0], columns_of([measured])))
     try:
         if request.jobs == 1:
             found = [_train_and_ask(trial, questions, partial(_titled, plan, trial, say)) for trial in trials]
@@ -159,9 +142,9 @@ def run_study(request: StudyRequest, say: Callable[[str], None] = print) -> int:
         return unfinished.code
     for name in plan.variants:
         runs = [results for trial, results in zip(trials, found, strict=True) if trial.name == name]
-        rows.append((name, _columns(runs)))
+        rows.append((name, columns_of(runs)))
     _write(output, plan, trials, rows)
-    say(_table(plan, rows))
+    say(table(plan.about, plan.published, rows))
     return 0
 
 
@@ -205,7 +188,7 @@ def _prefixed(trial: _Trial, width: int, line: str | None) -> None:
     print(f"{trial.name:<{width}} seed {trial.seed}  {'begins' if line is None else line}", flush=True)
 
 
-def _train_and_ask(trial: _Trial, questions: _Questions, say: Callable[[str | None], None]) -> _Results:
+def _train_and_ask(trial: _Trial, questions: _Questions, say: Callable[[str | None], None]) -> Results:
     say(None)
     folder = trial.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -220,7 +203,7 @@ def _train_and_ask(trial: _Trial, questions: _Questions, say: Callable[[str | No
     return _measured(str(folder), questions.benchmarks, folder / "evaluation")
 
 
-def _side_by_side(plan: StudyPlan, trials: Sequence[_Trial], questions: _Questions, jobs: int) -> list[_Results]:
+def _side_by_side(plan: StudyPlan, trials: Sequence[_Trial], questions: _Questions, jobs: int) -> list[Results]:
     """The results of all trials, of which `jobs` are trained at the same time."""
     width = max(map(len, plan.variants))
     threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -269,7 +252,8 @@ class _Questions:
     def benchmarks(self) -> dict[str, _Asked]:
         """By side. Not carried into other processes, which read for themselves."""
         share = self.config.data.held_out
-        selection = Selection(split="held_out", share=share, limit=self.limit)
+        without = self.config.data.without_kinds
+        selection = Selection(split="held_out", share=share, limit=self.limit, without=without)
         return {
             side: _Asked(open_benchmark(source.path, selection), share)
             for side in ("spatial", "general")
@@ -303,7 +287,7 @@ class _Asked:
         return evaluate(predictor, sorted(items, key=lambda item: item.image_id), Judging())
 
 
-def _measured(spec: str, benchmarks: Mapping[str, _Asked], folder: Path) -> _Results:
+def _measured(spec: str, benchmarks: Mapping[str, _Asked], folder: Path) -> Results:
     """Results by side, from an earlier time where the questions were the same."""
     found = {}
     for side, asked in benchmarks.items():
@@ -320,55 +304,7 @@ def _measured(spec: str, benchmarks: Mapping[str, _Asked], folder: Path) -> _Res
     return found
 
 
-def _columns(runs: Sequence[_Results]) -> _Columns:
-    """Each column that was measured: a number for each seed, in the column's unit."""
-    columns: _Columns = {}
-    for name, (side, group, metric, factor) in METRICS.items():
-        found = [run[side]["groups"].get(group, {}).get(metric) for run in runs if side in run]
-        columns[name] = [
-            {end: None if number[end] is None else factor * number[end] for end in ("value", "low", "high")}
-            for number in found
-            if number is not None and number["value"] is not None
-        ]
-    return columns
-
-
-def _spoken(numbers: Sequence[Mapping[str, float | None]]) -> str:
-    """One value with its interval, or the mean of several seeds with the standard deviation."""
-    values = [number["value"] for number in numbers if number["value"] is not None]
-    if not values:
-        return ""
-    mean = statistics.mean(values)
-    if len(values) > 1:
-        return f"{_rounded(mean)} ± {statistics.stdev(values):.2g}"
-    low, high = numbers[0]["low"], numbers[0]["high"]
-    return _rounded(mean) if low is None or high is None else f"{_rounded(mean)} ({_rounded(low)}–{_rounded(high)})"
-
-
-def _rounded(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
-
-
-def _table(plan: StudyPlan, rows: Sequence[_Row]) -> str:
-    header = [plan.about, "", *METRICS]
-    lines = [header, ["---", "---", *["---:"] * len(METRICS)]]
-    for row in _PUBLISHED.get(plan.published or "", ()):
-        shown = {
-            "half to twice, of all %": row.within_50_200,
-            "90–110 %, of all %": row.within_90_110,
-            "MSE, m²": row.mse,
-        }
-        cells = [shown.get(name) for name in METRICS]
-        scaled = [
-            "" if value is None else f"{value:g}" if name.startswith("MSE") else f"{100 * value:.1f}"
-            for name, value in zip(METRICS, cells, strict=True)
-        ]
-        lines.append([row.model, "published", *scaled])
-    lines += [[name, "measured", *(_spoken(columns[metric]) for metric in METRICS)] for name, columns in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _write(output: Path, plan: StudyPlan, trials: Sequence[_Trial], rows: Sequence[_Row]) -> None:
+def _write(output: Path, plan: StudyPlan, trials: Sequence[_Trial], rows: Sequence[Row]) -> None:
     config = trials[0].config
     seeds = sorted({trial.seed for trial in trials})
     spread = "mean ± standard deviation over seeds" if len(seeds) > 1 else "95 % intervals in brackets"
@@ -379,7 +315,7 @@ def _write(output: Path, plan: StudyPlan, trials: Sequence[_Trial], rows: Sequen
     )
     if plan.published:
         note += f" Published: {SOURCE}, other pictures and a far larger model."
-    page = f"# Study: {plan.about}\n\n{_table(plan, rows)}\n\n{note}\n"
+    page = f"# Study: {plan.about}\n\n{table(plan.about, plan.published, rows)}\n\n{note}\n"
     numbers = {
         "about": plan.about,
         "seeds": seeds,

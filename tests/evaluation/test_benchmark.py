@@ -122,6 +122,9 @@ def test_types_and_groups_of_them(sample_run: Path) -> None:
     both = Counter(item.family == "estimate" for item in everything)
     assert len(open_benchmark(str(sample_run), Selection(types=("qualitative",))).items) == both[False]
     assert len(open_benchmark(str(sample_run), Selection(types=("quantitative",))).items) == both[True]
+    left = open_benchmark(str(sample_run), Selection(types=("quantitative",), without=("gap", "choice"))).items
+    assert {item.family for item in left} == {"estimate"}
+    assert len(left) == both[True] - sum(item.kind == "gap" for item in everything)
 
 
 def test_pictures_may_stand_in_the_file_itself_as_bytes_or_as_paths(tmp_path: Path) -> None:

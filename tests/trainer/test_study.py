@@ -12,7 +12,8 @@ from beam_pipeline.cli import main
 from samples.blocks import write_blocks
 from schemas.errors import UserError
 from tests.models.vlm.tiny import LANGUAGE, VISION
-from trainer.study import METRICS, StudyRequest, folder_name, read_plan, run_study, study_names
+from trainer.study import StudyRequest, folder_name, read_plan, run_study, study_names
+from trainer.study_table import METRICS
 
 
 @pytest.fixture(scope="module")
