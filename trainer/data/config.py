@@ -13,6 +13,7 @@ from trainer.answers import Answers
 
 Group = Literal["spatial", "general"]
 Split = Literal["train", "held_out"]
+QuestionTypes = tuple[str, ...] | dict[str, Annotated[float, Field(ge=0)]]
 _OF_RUNS = ("spatial", "tfrecord")
 _ONLY_OF_RUNS = ("question_types", "categories", "answers", "noise_std_m")
 
@@ -44,7 +45,7 @@ class SourceConfig(Section):
         description="a picture's id where a record has no image_id: its file name without folder and extension, its "
         "path as written, or the id that a run gives to that URL",
     )
-    question_types: tuple[str, ...] | dict[str, Annotated[float, Field(ge=0)]] = Field(
+    question_types: QuestionTypes = Field(
         (), description="of runs: the question types to keep (none: all), or a table of type → weight"
     )
     categories: tuple[Literal["qualitative", "quantitative"], ...] = Field(
@@ -107,6 +108,7 @@ class DataConfig(Section):
         description='examples from general sources to examples from spatial ones, as in "174:2.5"',
     )
     turns: int = Field(12, ge=0, description="questions about a picture in one example, at most; 0: all")
+    question_types: QuestionTypes = Field((), description="as of every run that names none")
     without_kinds: tuple[str, ...] = Field(
         (), description="as of every source of chats: of use for turns that only the encoder's lesson is for"
     )
@@ -133,6 +135,15 @@ class DataConfig(Section):
         if twice:
             raise ValueError(f"two sources are called {twice[0]!r}; give them different names")
         return self
+
+    def source(self, index: int) -> SourceConfig:
+        """A source with what is said for all sources laid over it."""
+        source = self.sources[index]
+        changes: dict[str, object] = {"without_kinds": (*source.without_kinds, *self.without_kinds)}
+        if source.kind in _OF_RUNS:
+            changes["answers"] = source.says(self.answers)
+            changes["question_types"] = source.question_types or self.question_types
+        return source.model_copy(update=changes)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -82,11 +82,9 @@ class ExampleStream(IterableDataset[Example]):
         self._sources: dict[int, Source] = {}
         self._shards: dict[int, Shard] = {}
         for index in self._used:
-            source = config.sources[index]
-            without = (*source.without_kinds, *config.without_kinds)
-            source = source.model_copy(update={"without_kinds": without})
+            source = config.source(index)
             noise = source.noise_std_m if split == "train" else 0.0
-            speaker = Speaker(source.says(config.answers), noise, config.seed)
+            speaker = Speaker(source.answers, noise, config.seed)
             self._sources[index] = open_source(source, config.names[index], speaker)
             self._shards[index] = shard_of_rank(self._sources[index].sizes, rank, world)
         self._block = 1

@@ -73,3 +73,18 @@ def test_sides_of_the_mixture() -> None:
     assert SourceConfig(kind="tfrecord", path="x").side == "spatial"
     assert SourceConfig(kind="messages", path="x").side == "general"
     assert SourceConfig(kind="messages", path="x", group="spatial").side == "spatial"
+
+
+def test_what_is_said_for_all_sources_is_laid_over_each() -> None:
+    run, named, chats = (
+        {"kind": "spatial", "path": "a"},
+        {"kind": "tfrecord", "path": "b", "question_types": {"gap": 2.0}},
+        {"kind": "llava", "path": "c.json", "without_kinds": ["dense"]},
+    )
+    config = DataConfig.model_validate(
+        {"sources": [run, named, chats], "question_types": ["width"], "without_kinds": ["list"], "answers": "exact"}
+    )
+    sources = [config.source(index) for index in range(3)]
+    assert [source.question_types for source in sources] == [("width",), {"gap": 2.0}, ()]
+    assert [source.answers for source in sources] == ["exact", "exact", "as_written"]
+    assert [source.without_kinds for source in sources] == [("list",), ("list",), ("dense", "list")]

@@ -85,6 +85,8 @@ def test_question_types_and_categories_are_kept_as_asked(stored_run: Path, kind:
     source = {"kind": kind, "path": str(stored_run)}
     some = everything(source | {"question_types": ("distance", "left_choice")})
     assert {turn.kind for example in some for turn in example.turns} == {"distance", "left_choice"}
+    assert everything(source, question_types=["distance", "left_choice"]) == some
+    assert everything(source | {"question_types": ("distance", "left_choice")}, question_types={"gap": 1}) == some
     lengths = everything(source | {"categories": ("quantitative",)})
     assert all(turn.value_m is not None for example in lengths for turn in example.turns)
     assert sum(len(example.turns) for example in lengths) == sum(
