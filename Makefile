@@ -32,7 +32,7 @@ train-demo: setup-all ## a small world: pictures, job, two trainings, and what t
 	$(BIN)/spatialvlm generate --input $(DEMO)/blocks/manifest.parquet --output $(DEMO)/run --preset sample --store-images \
 		--config samples/train_demo/job.yaml
 	$(BIN)/spatialvlm study samples/train_demo/study.yaml --data $(DEMO)/run --general $(DEMO)/blocks/general --jobs 2 \
-		--questions 3000 --baseline majority:$(DEMO)/run --baseline blind:$(DEMO)/run --baseline samples/blocks_base \
+		--questions 2000 --baseline majority:$(DEMO)/run --baseline blind:$(DEMO)/run --baseline samples/blocks_base \
 		--output $(DEMO)/study
 
 test: setup-all ## all tests
