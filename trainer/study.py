@@ -14,7 +14,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -208,23 +208,30 @@ def _side_by_side(plan: StudyPlan, trials: Sequence[_Trial], questions: _Questio
     width = max(map(len, plan.variants))
     threads = max(1, (os.cpu_count() or 1) // jobs)
     # Spawned, not forked: torch's threads do not live through a fork.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_use_threads, initargs=(threads,)) as pool:
-        futures = [pool.submit(_train_and_ask, trial, questions, partial(_prefixed, trial, width)) for trial in trials]
+    spawn, usual = multiprocessing.get_context("spawn"), multiprocessing.get_start_method()
+    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_begin_job, initargs=(threads, usual)) as pool:
+        waiting, running = list(enumerate(trials)), dict[Future[Results], int]()
+        found: dict[int, Results] = {}
         try:
             with _ended_together():
-                return [future.result() for future in futures]
+                while waiting or running:
+                    # No more than can begin at once: what is submitted begins, though another has failed.
+                    while waiting and len(running) < jobs:
+                        place, trial = waiting.pop(0)
+                        running[pool.submit(_train_and_ask, trial, questions, partial(_prefixed, trial, width))] = place
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        found[running.pop(future)] = future.result()
         except BrokenProcessPool as error:
-            raise UserError("a training's process was killed; the same command goes on with what is there") from error
-        finally:
-            for future in futures:
-                future.cancel()
+            raise _UnfinishedError("a training whose process was killed", 1) from error
+    return [found[place] for place in range(len(trials))]
 
 
-def _use_threads(count: int) -> None:
+def _begin_job(threads: int, start_method: str) -> None:
     import torch
 
-    torch.set_num_threads(count)
+    torch.set_num_threads(threads)
+    # A spawned process would spawn its own, too, and the DataLoader's workers cannot be.
+    multiprocessing.set_start_method(start_method, force=True)
 
 
 @contextmanager
