@@ -305,6 +305,7 @@ def evaluate(
         model,
         benchmark,
         output,
+        # That split is one of the three, check_options has seen to.
         Selection(split, held_out, asked, limit, seed, unasked),  # type: ignore[arg-type]
         Judging(resamples, seed, bare_unit, tolerance),
         Asking(device, dtype, batch_size, max_new_tokens, temperature, prompt, concurrency, seed),

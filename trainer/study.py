@@ -18,7 +18,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -134,7 +134,10 @@ def run_study(request: StudyRequest, say: Callable[[str], None] = print) -> int:
         rows.append((spec.partition(":")[0], columns_of([measured])))
     try:
         if request.jobs == 1:
-            found = [_train_and_ask(trial, questions, partial(_titled, plan, trial, say)) for trial in trials]
+            found = []
+            for trial in trials:
+                say(f"{plan.about}: {trial.title}")
+                found.append(_train_and_ask(trial, questions, say))
         else:
             found = _side_by_side(plan, trials, questions, request.jobs)
     except _UnfinishedError as unfinished:
@@ -169,6 +172,10 @@ class _Trial:
     config: TrainConfig
     folder: Path
 
+    @property
+    def title(self) -> str:
+        return f"{self.name}, seed {self.seed}"
+
 
 class _UnfinishedError(Exception):
     """A training did not finish; `code` is what it returned."""
@@ -178,18 +185,7 @@ class _UnfinishedError(Exception):
         self.title, self.code = title, code
 
 
-def _titled(plan: StudyPlan, trial: _Trial, say: Callable[[str], None], line: str | None) -> None:
-    """A line of a training; None is its first, which tells what it is."""
-    say(f"{plan.about}: {trial.name}, seed {trial.seed}" if line is None else line)
-
-
-def _prefixed(trial: _Trial, width: int, line: str | None) -> None:
-    """A line of a training among others at the same time."""
-    print(f"{trial.name:<{width}} seed {trial.seed}  {'begins' if line is None else line}", flush=True)
-
-
-def _train_and_ask(trial: _Trial, questions: _Questions, say: Callable[[str | None], None]) -> Results:
-    say(None)
+def _train_and_ask(trial: _Trial, questions: _Questions, say: Callable[[str], None]) -> Results:
     folder = trial.folder
     folder.mkdir(parents=True, exist_ok=True)
     written = folder.with_suffix(".yaml")
@@ -199,7 +195,7 @@ def _train_and_ask(trial: _Trial, questions: _Questions, say: Callable[[str | No
     begun = (folder / "train.json").exists()
     code = run_training(Request((), (), str(folder), config=str(written), resume=begun), say)
     if code:
-        raise _UnfinishedError(f"{trial.name}, seed {trial.seed}", code)
+        raise _UnfinishedError(trial.title, code)
     return _measured(str(folder), questions.benchmarks, folder / "evaluation")
 
 
@@ -218,12 +214,22 @@ def _side_by_side(plan: StudyPlan, trials: Sequence[_Trial], questions: _Questio
                     # No more than can begin at once: what is submitted begins, though another has failed.
                     while waiting and len(running) < jobs:
                         place, trial = waiting.pop(0)
-                        running[pool.submit(_train_and_ask, trial, questions, partial(_prefixed, trial, width))] = place
+                        running[pool.submit(_train_apart, trial, questions, width)] = place
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         found[running.pop(future)] = future.result()
         except BrokenProcessPool as error:
             raise _UnfinishedError("a training whose process was killed", 1) from error
     return [found[place] for place in range(len(trials))]
+
+
+def _train_apart(trial: _Trial, questions: _Questions, width: int) -> Results:
+    """In a process of its own, whose lines are told apart from those of others; names take `width`."""
+
+    def say(line: str) -> None:
+        print(f"{trial.name:<{width}} seed {trial.seed}  {line}", flush=True)
+
+    say("begins")
+    return _train_and_ask(trial, questions, say)
 
 
 def _begin_job(threads: int, start_method: str) -> None:
@@ -313,7 +319,7 @@ def _measured(spec: str, benchmarks: Mapping[str, _Asked], folder: Path) -> Resu
 
 def _write(output: Path, plan: StudyPlan, trials: Sequence[_Trial], rows: Sequence[Row]) -> None:
     config = trials[0].config
-    seeds = sorted({trial.seed for trial in trials})
+    seeds = list(dict.fromkeys(trial.seed for trial in trials))
     spread = "mean ± standard deviation over seeds" if len(seeds) > 1 else "95 % intervals in brackets"
     note = (
         f"{config.steps:,} steps of {config.batch_size * config.accumulation} pictures; "
@@ -327,7 +333,7 @@ def _write(output: Path, plan: StudyPlan, trials: Sequence[_Trial], rows: Sequen
         "about": plan.about,
         "seeds": seeds,
         "rows": [{"name": name, "metrics": columns} for name, columns in rows],
-        "configs": {f"{trial.name}, seed {trial.seed}": trial.config.model_dump(mode="json") for trial in trials},
+        "configs": {trial.title: trial.config.model_dump(mode="json") for trial in trials},
     }
     output.mkdir(parents=True, exist_ok=True)
     (output / RESULTS).write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
