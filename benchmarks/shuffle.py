@@ -3,7 +3,8 @@
     python -m benchmarks.shuffle [--input MANIFEST] [--preset sample] [--set output.store_images=false]… [--write]
 
 Every expert is given resource hints, so that there is a Reshuffle before each of them, as on a cluster with GPUs. The
-sizes are those that Beam's own counters give (`sampled_byte_size`). --write keeps them for `--dry-run`.
+sizes are those that Beam's own counters give: the mean of `sampled_byte_size` for each of the elements. --write keeps
+them for `--dry-run`.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from schemas.dataset import open_run
 from schemas.run import RunRecord
 
 ROOT = Path(__file__).resolve().parent.parent
+_COUNT = "beam:metric:element_count:v1"
 _SAMPLED = "beam:metric:sampled_byte_size:v1"
 
 
@@ -50,11 +52,15 @@ def measure(job: Job) -> tuple[RunRecord, list[tuple[Shuffle, int, int]]]:
     places = shuffles(pipeline.to_runner_api())
     result = pipeline.run()
     result.wait_until_finish()
-    sizes = {}
+    counts, means = {}, {}
     for info in result.monitoring_infos():
-        if info.urn == _SAMPLED:
-            count, total, _, _ = monitoring_infos.extract_distribution(info)
-            sizes[info.labels["PCOLLECTION"]] = (count, total)
+        if info.urn == _COUNT:
+            counts[info.labels["PCOLLECTION"]] = monitoring_infos.extract_counter_value(info)
+        elif info.urn == _SAMPLED:
+            # After the first ten elements of a bundle Beam draws which it weighs: a sum of them is by chance.
+            weighed, total, _, _ = monitoring_infos.extract_distribution(info)
+            means[info.labels["PCOLLECTION"]] = total / max(weighed, 1)
+    sizes = {name: (counts[name], round(counts[name] * mean)) for name, mean in means.items()}
     record = open_run(job.request.output).record
     assert record is not None
     return record, [(place, *sizes.get(place.pcollection, (0, 0))) for place in places]
@@ -75,7 +81,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="keep the sizes in beam_pipeline/element_bytes.json")
     arguments = parser.parse_args()
 
-    # One shard, because Beam samples the sizes of all elements only where there are few.
+    # One shard, so that a file's fixed share is counted once, and so few elements that Beam weighs nearly all.
     hints = [f"{part}.resource_hints={{min_ram: 1GB}}" for part in BACKENDS]
     settings = [*hints, "output.num_shards=1", *arguments.set]
     given = Path(arguments.input)
