@@ -8,10 +8,12 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 DEMO := train-demo-output
+STUDY = $(BIN)/spatialvlm study --config samples/train_demo/train.yaml --data $(DEMO)/run --general $(DEMO)/blocks/general \
+	--jobs 2 --questions 2000 --baseline blind:$(DEMO)/run
 IMAGE ?= spatialvlm:latest
 IMAGE_ARGS ?=
 
-.PHONY: help setup setup-all demo train-demo test lint format bench flink-up flink-demo flink-down image lock clean
+.PHONY: help setup setup-all demo train-demo train-studies test lint format bench flink-up flink-demo flink-down image lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,9 +33,11 @@ train-demo: setup-all ## a small world: pictures, job, two trainings, and what t
 	$(BIN)/python -m samples.blocks $(DEMO)/blocks --pictures 3000 --general 1500 --questions 48
 	$(BIN)/spatialvlm generate --input $(DEMO)/blocks/manifest.parquet --output $(DEMO)/run --preset sample --store-images \
 		--config samples/train_demo/job.yaml
-	$(BIN)/spatialvlm study samples/train_demo/study.yaml --data $(DEMO)/run --general $(DEMO)/blocks/general --jobs 2 \
-		--questions 2000 --baseline majority:$(DEMO)/run --baseline blind:$(DEMO)/run --baseline samples/blocks_base \
-		--output $(DEMO)/study
+	$(STUDY) samples/train_demo/study.yaml --baseline majority:$(DEMO)/run --baseline samples/blocks_base --output $(DEMO)/study
+
+train-studies: ## what of the training matters: the packaged studies on what train-demo made; an hour and a half
+	@for name in spatial_share vision noise data_size; do $(STUDY) $$name --output $(DEMO)/$$name || exit 1; done
+	$(STUDY) rounding --set model.weights=samples/blocks_spatial --set data.held_out=0.03 --output $(DEMO)/rounding
 
 test: setup-all ## all tests
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -38,6 +38,7 @@ FORMS = (
 """What a spec may be, for messages."""
 MOST_LEARNED_FROM = 200_000
 """Questions, spread over the pictures of a run, that a baseline is fitted on at most."""
+_ABOUT_RUNS = ("constant", "majority", "blind", "blind-mean", "blind-band", "random", "oracle", "oracle-human")
 
 
 class Predictor(Protocol):
@@ -118,6 +119,11 @@ def open_predictor(
 
         return ChatApi(rest, asking)
     return _checkpoint(spec, asking)
+
+
+def answers_general_questions(spec: str) -> bool:
+    """Whether what a spec names is worth asking what no run's labels say: a model is, baselines and oracle are not."""
+    return spec.partition(":")[0] not in _ABOUT_RUNS
 
 
 def training_items(location: str, benchmark: Benchmark, held_out: float) -> list[Item]:

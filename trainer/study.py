@@ -29,7 +29,7 @@ from pydantic import Field, ValidationError
 from evaluation import tables
 from evaluation.benchmark import Benchmark, Selection, open_benchmark
 from evaluation.items import Item
-from evaluation.predictors import Asking, open_predictor
+from evaluation.predictors import Asking, answers_general_questions, open_predictor
 from evaluation.published import SOURCE
 from evaluation.run import Evaluation, Judging, evaluate
 from schemas.config import Section
@@ -40,8 +40,6 @@ from trainer.config import TrainConfig
 from trainer.study_table import Results, Row, columns_of, table
 
 RESULTS, TABLE = "study.json", "README.md"
-# Baselines that know nothing of general questions.
-_OF_RUNS = ("majority", "blind", "random", "constant")
 
 
 class Variant(Section):
@@ -308,7 +306,7 @@ def _measured(spec: str, benchmarks: Mapping[str, _Asked], folder: Path) -> Resu
         if place.exists() and (kept := json.loads(place.read_text(encoding="utf-8")))["questions"] == asked.key:
             found[side] = kept["results"]
             continue
-        if side == "general" and spec.startswith(_OF_RUNS):
+        if side == "general" and not answers_general_questions(spec):
             continue
         found[side] = tables.results([asked.evaluated(spec)])["models"][0]
         folder.mkdir(parents=True, exist_ok=True)

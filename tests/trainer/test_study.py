@@ -11,7 +11,9 @@ import yaml
 from beam_pipeline.cli import main
 from samples.blocks import write_blocks
 from schemas.errors import UserError
+from schemas.settings import merged
 from tests.models.vlm.tiny import LANGUAGE, VISION
+from trainer.config import TrainConfig
 from trainer.study import StudyRequest, folder_name, read_plan, run_study, study_names
 from trainer.study_table import METRICS
 
@@ -127,6 +129,13 @@ def test_the_packaged_studies_can_be_read_and_change_what_they_say() -> None:
         changed = [variant.model_dump() for variant in plan.variants.values()]
         assert len(changed) > 1
         assert all(one != other for place, one in enumerate(changed) for other in changed[:place])
+
+
+def test_rounding_is_studied_in_sentences_whatever_a_configuration_says() -> None:
+    given = {"data": {"sources": [{"kind": "spatial", "path": "out"}], "answers": "short"}}
+    variants = read_plan("rounding").variants.values()
+    configs = [TrainConfig.model_validate(merged(given, variant.settings)) for variant in variants]
+    assert [config.data.source(0).answers for config in configs] == ["as_written", "exact"]
 
 
 def test_the_packaged_studies_are_trainings(world: Path, tmp_path: Path) -> None:
