@@ -89,10 +89,12 @@ class _Training:
         request: Request,
         say: Callable[[str], None],
     ) -> None:
+        import torch
         from accelerate import PartialState
 
         self.config, self.output, self.earlier, self.request = config, output, earlier, request
-        self.processes = PartialState()
+        # Told that there is no GPU, for else processes on CPUs do not find each other.
+        self.processes = PartialState(cpu=not torch.cuda.is_available())
         self.say = say if self.processes.is_main_process else _nothing
         self.vlm: Vlm | None = None
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import gather_object
 from safetensors import SafetensorError
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
@@ -48,8 +49,8 @@ class TrainingError(Exception):
 class Fitted:
     """What came of a training.
 
-    `step`: it ended at; `trained`: weights that learn at one time or another; `curve`: what was logged; `tally`
-    and `seconds` count what this process read, and what those did that it goes on from.
+    `step`: it ended at; `trained`: weights that learn at one time or another; `curve`: what was logged; `tally`: what
+    all processes read, `seconds`: how long, both with what it goes on from.
     """
 
     step: int
@@ -89,6 +90,9 @@ def fit(
         adapters.add(vlm.model, config.lora)
     freeze_vision(vlm.model, config.freeze_vision, 0, begin=True)
     trained = sum(weight.numel() for weight in vlm.model.parameters() if weight.requires_grad)
+    # FSDP wants each of them to be there, and a picture encoder comes without its pooling head.
+    present = {type(module).__name__ for module in vlm.model.modules()}
+    vlm.model._no_split_modules = present.intersection(vlm.model._no_split_modules or ())
     trainer = _Trainer(vlm, config, stream, held_out, output, say)
     if resume_from is not None:
         trainer.go_on_from(resume_from)
@@ -105,7 +109,7 @@ def fit(
         trained=trained,
         stopped=trainer.state.global_step < config.steps,
         curve=trainer.state.log_history,
-        tally=trainer.tally,
+        tally=sum(gather_object([trainer.tally]), start=Tally()),
         seconds=trainer.seconds_before + time.time() - started,
     )
 
