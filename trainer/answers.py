@@ -38,7 +38,7 @@ class Speaker:
 
     `answers` is `as_written`; `exact`: lengths in them exactly; or `short`: a word, a name or an exact length, without
     a sentence around it. `noise_std_m` is the standard deviation, metres, of Gaussian noise on the length before it is
-    said, exactly or as people do. A noisy length never gets below the 5 mm from which things are apart.
+    said, exactly or as people do, mirrored at the 5 mm from which things are apart.
     """
 
     answers: Answers = "as_written"
@@ -89,7 +89,8 @@ class Speaker:
         if not self.noise_std_m:
             return exactly(metres)
         rng = seeded_rng(self.seed, image_id, f"answers:{turn.question}")
-        noisy = max(metres + self.noise_std_m * float(rng.standard_normal()), TOUCHING)
+        # Mirrored, not cut off: what many answers are cut off to would be the likeliest answer of all.
+        noisy = TOUCHING + abs(metres + self.noise_std_m * float(rng.standard_normal()) - TOUCHING)
         noisy = min(noisy, math.nextafter(LARGEST, 0))
         return humanize(noisy, rng)[0] if self.answers == "as_written" else exactly(noisy)
 

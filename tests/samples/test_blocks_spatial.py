@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 from trainer.config import TrainConfig
 
 SPATIAL = ROOT / "samples" / "blocks_spatial"
-PRESETS = {SPATIAL: "blocks", SPATIAL / "first": "blocks_first"}
+PRESETS = {SPATIAL / "first": "blocks_first", SPATIAL / "second": "blocks", SPATIAL: "blocks_last"}
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +67,9 @@ def test_it_is_small_and_has_a_card() -> None:
 def test_it_measures_what_it_sees(benchmark: Benchmark) -> None:
     items = benchmark.with_pictures()
     found = asked(benchmark, items)
-    assert value(found, "predicate", "accuracy") > 0.85
+    assert value(found, "predicate", "accuracy") > 0.9
     assert value(found, "quantitative", "number") > 0.99
-    assert value(found, "quantitative", "relative_error_median") < 0.2
+    assert value(found, "quantitative", "relative_error_median") < 0.15
 
 
 def test_of_another_picture_it_knows_nothing(benchmark: Benchmark) -> None:

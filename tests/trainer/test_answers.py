@@ -121,6 +121,15 @@ def test_noise_is_said_as_people_do_and_never_negative() -> None:
     assert all((parse_measure(turn.answer) or 0) >= 0 for turn in spoken)
 
 
+def test_noise_makes_no_length_commoner_than_others() -> None:
+    """A model answers what it has met most often: lengths cut off at the least would all be the same."""
+    spoken, _, _ = Speaker("short", 0.3).speak("a", turns(2_000, 0.1), [()] * 2_000)
+    stated = np.array([parse_measure(turn.answer) for turn in spoken], dtype=float)
+    assert stated.min() >= 0.005
+    shares, _ = np.histogram(stated, np.arange(0.005, 0.3, 0.05))
+    assert shares.max() < 1.5 * shares.min()
+
+
 def test_noise_depends_on_seed_picture_and_question_alone() -> None:
     def said(seed: int, image_id: str, order: slice) -> list[str]:
         asked = turns(20, 3.0)[order]

@@ -75,7 +75,8 @@ def test_general_sets_by_their_names(squares: Path, tmp_path: Path) -> None:
         (["--set", "model.max_tokens=20"], "not one turn fits into 20 tokens"),
         (
             ["--preset", "huge"],
-            "--preset: 'huge' is not known; choose from blocks, blocks_base, blocks_first, paper, smollm2, tiny",
+            "--preset: 'huge' is not known; choose from blocks, blocks_base, blocks_first, blocks_last, paper, "
+            "smollm2, tiny",
         ),
         (["--output", "gs://bucket/model"], "must be a local folder"),
         (["--resume", "--overwrite"], "give one of them"),
