@@ -35,9 +35,9 @@ train-demo: setup-all ## a small world: pictures, job, two trainings, and what t
 		--config samples/train_demo/job.yaml
 	$(STUDY) samples/train_demo/study.yaml --baseline majority:$(DEMO)/run --baseline samples/blocks_base --output $(DEMO)/study
 
-train-studies: ## what of the training matters: the packaged studies on what train-demo made; an hour and a half
+train-studies: ## what of the training matters: the packaged studies on what train-demo made; an hour
 	@for name in spatial_share vision noise data_size; do $(STUDY) $$name --output $(DEMO)/$$name || exit 1; done
-	$(STUDY) rounding --set model.weights=samples/blocks_spatial --set data.held_out=0.03 --output $(DEMO)/rounding
+	$(STUDY) rounding --set model.weights=samples/blocks_spatial --set data.held_out=0.03 --set steps=800 --output $(DEMO)/rounding
 
 test: setup-all ## all tests
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
