@@ -16,7 +16,7 @@ IMAGE_ARGS ?=
 .PHONY: help setup setup-all demo train-demo train-studies test lint format bench flink-up flink-demo flink-down image lock clean
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## the core in .venv, without torch
 	@deploy/setup.sh "$(VENV)" "$(PYTHON)"
@@ -35,8 +35,8 @@ train-demo: setup-all ## a small world: pictures, job, two trainings, and what t
 		--config samples/train_demo/job.yaml
 	$(STUDY) samples/train_demo/study.yaml --baseline majority:$(DEMO)/run --baseline samples/blocks_base --output $(DEMO)/study
 
-train-studies: ## what of the training matters: the packaged studies on what train-demo made; an hour
-	@for name in spatial_share vision noise data_size; do $(STUDY) $$name --output $(DEMO)/$$name || exit 1; done
+train-studies: setup-all ## what of the training matters: the packaged studies on what train-demo made; an hour
+	for name in spatial_share vision noise data_size; do $(STUDY) $$name --output $(DEMO)/$$name || exit 1; done
 	$(STUDY) rounding --set model.weights=samples/blocks_spatial --set data.held_out=0.03 --set steps=800 --output $(DEMO)/rounding
 
 test: setup-all ## all tests

@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from beam_pipeline.cli import main
 from samples.blocks import COLOURS, SIZES_M, Picture, Solid, make_picture, write_blocks
 from samples.blocks_questions import KINDS, PLURALS, ask
+from tests.trainer.worlds import run_blocks
 
 PICTURES = 40
 
@@ -218,11 +218,8 @@ def shape_in(question: str) -> str:
 
 
 def test_the_job_measures_what_was_built(tmp_path: Path) -> None:
-    write_blocks(tmp_path / "blocks", 12, 3, questions=6, seed=3, workers=1)
-    manifest = tmp_path / "blocks" / "manifest.parquet"
-    arguments = ["--input", str(manifest), "--output", str(tmp_path / "out"), "--preset", "sample", "--store-images"]
-    assert main(["generate", *arguments]) == 0
-    scenes = pq.read_table(tmp_path / "out" / "scenes").to_pylist()
+    run = run_blocks(tmp_path, 12, 3, questions=6, seed=3)
+    scenes = pq.read_table(run / "scenes").to_pylist()
     assert len(scenes) == 12
     errors = []
     for scene in scenes:

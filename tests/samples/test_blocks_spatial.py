@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
-from beam_pipeline.cli import main
 from evaluation.benchmark import Benchmark, Selection, open_benchmark
 from evaluation.items import Item
 from evaluation.predictors import Asking, open_predictor
 from evaluation.run import Evaluation, Judging, evaluate
-from samples.blocks import write_blocks
 from tests.conftest import ROOT
+from tests.trainer.worlds import run_blocks
 from trainer.config import TrainConfig
 
 SPATIAL = ROOT / "samples" / "blocks_spatial"
@@ -28,10 +27,8 @@ PRESETS = {SPATIAL / "first": "blocks_first", SPATIAL / "second": "blocks", SPAT
 def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
     """Questions of the job about pictures of another seed than it learned from."""
     folder = tmp_path_factory.mktemp("blocks")
-    write_blocks(folder, 48, 0, questions=0, seed=20_261, workers=1)
-    out = ["--output", str(folder / "out"), "--preset", "sample", "--store-images", "--set", "qa.margin_share=0.1"]
-    assert main(["generate", "--input", str(folder / "manifest.parquet"), *out]) == 0
-    return open_benchmark(str(folder / "out"), Selection(limit=900))
+    run = run_blocks(folder, 48, 0, "--set", "qa.margin_share=0.1", questions=0, seed=20_261)
+    return open_benchmark(str(run), Selection(limit=900))
 
 
 def asked(benchmark: Benchmark, items: Sequence[Item]) -> Evaluation:

@@ -10,8 +10,8 @@ import pyarrow.dataset as ds
 import pytest
 
 from beam_pipeline.cli import main
-from samples.blocks import write_blocks
 from tests.conftest import ROOT
+from tests.trainer.worlds import run_blocks
 from trainer.study import study_names
 
 DEMO = ROOT / "samples" / "train_demo"
@@ -39,14 +39,12 @@ def test_from_pictures_to_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
-    write_blocks(tmp_path, 14, 10, questions=6, seed=3, workers=1)
-    run, general = tmp_path / "run", tmp_path / "general"
-    job = ["--preset", "sample", "--store-images", "--config", str(DEMO / "job.yaml")]
-    assert main(["generate", "--input", str(tmp_path / "manifest.parquet"), "--output", str(run), *job]) == 0
+    run = run_blocks(tmp_path, 14, 10, "--config", str(DEMO / "job.yaml"), questions=6, seed=3)
     kinds = Counter(ds.dataset(run / "qa").to_table(columns=["question_type"])["question_type"].to_pylist())
     assert set(kinds) == {"left_predicate", "right_predicate", "left_right_classify", "width", "height"}
     capsys.readouterr()
-    asked = ["--data", str(run), "--general", str(general), "--questions", "24", "--baseline", f"majority:{run}"]
+    data = ["--data", str(run), "--general", str(tmp_path / "general")]
+    asked = [*data, "--questions", "24", "--baseline", f"majority:{run}"]
     small = ["--set", "steps=2", "--set", "data.held_out=0.3", "--baseline", "samples/blocks_base"]
     study = [str(DEMO / "study.yaml"), "--config", str(DEMO / "train.yaml")]
     assert main(["study", *study, *asked, *small, "--output", str(tmp_path / "study")]) == 0

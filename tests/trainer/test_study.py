@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from beam_pipeline.cli import main
-from samples.blocks import write_blocks
 from schemas.errors import UserError
 from schemas.settings import merged
 from tests.models.vlm.tiny import LANGUAGE, VISION
+from tests.trainer.worlds import run_blocks
 from trainer.config import TrainConfig
 from trainer.study import StudyRequest, folder_name, read_plan, run_study, study_names
 from trainer.study_table import METRICS
@@ -22,9 +22,7 @@ from trainer.study_table import METRICS
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run over 16 pictures and general questions about 12 others."""
     folder = tmp_path_factory.mktemp("world")
-    write_blocks(folder, 16, 12, questions=4, seed=1, workers=1)
-    out = ["--output", str(folder / "out"), "--preset", "sample", "--store-images", "--set", "qa.per_image=20"]
-    assert main(["generate", "--input", str(folder / "manifest.parquet"), *out]) == 0
+    run_blocks(folder, 16, 12, "--set", "qa.per_image=20", questions=4, seed=1)
     settings = {
         "model": {
             "image_size_px": 48,
@@ -50,10 +48,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ask_for(world: Path, output: Path, seeds: str = "0,1") -> list[str]:
-    data = ["--data", str(world / "out"), "--general", str(world / "general")]
+    data = ["--data", str(world / "run"), "--general", str(world / "general")]
     shared = ["--config", str(world / "settings.yaml"), "--seeds", seeds, "--questions", "40"]
     shared += ["--set", "optimizer.learning_rate=0.001"]
-    baselines = ["--baseline", f"majority:{world / 'out'}"]
+    baselines = ["--baseline", f"majority:{world / 'run'}"]
     return ["study", str(world / "plan.yaml"), "--output", str(output), *data, *shared, *baselines]
 
 
@@ -148,7 +146,7 @@ def test_the_packaged_studies_are_trainings(world: Path, tmp_path: Path) -> None
             taken.mkdir(parents=True, exist_ok=True)
             (taken / "notes.txt").write_text("not a training")
         request = StudyRequest(
-            name, [str(world / "out")], [str(world / "general")], str(place), config=str(world / "settings.yaml")
+            name, [str(world / "run")], [str(world / "general")], str(place), config=str(world / "settings.yaml")
         )
         with pytest.raises(UserError, match="seed-0"):
             run_study(request, lambda line: None)
@@ -167,7 +165,7 @@ def test_what_is_wrong_is_said_before_any_training(
 ) -> None:
     request = {
         "study": str(world / "plan.yaml"),
-        "data": [str(world / "out")],
+        "data": [str(world / "run")],
         "general": [str(world / "general")],
         "output": str(tmp_path / "study"),
         "config": str(world / "settings.yaml"),

@@ -1,4 +1,4 @@
-"""A small general set and settings for trainings of seconds."""
+"""A small general set, a run over the blocks world, and settings for trainings of seconds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from beam_pipeline.cli import main
+from samples.blocks import write_blocks
 from tests.models.vlm.tiny import LANGUAGE, VISION
 from trainer.config import TrainConfig
 
@@ -36,6 +38,15 @@ def write_set(folder: Path, name: str = "general.json", pictures: int = 60) -> P
     path = folder / name
     path.write_text(json.dumps(records))
     return path
+
+
+def run_blocks(folder: Path, pictures: int, general: int, *options: str, questions: int, seed: int) -> Path:
+    """The job's run over pictures of the blocks world, beside them and the `general` set; the options are the job's."""
+    write_blocks(folder, pictures, general, questions=questions, seed=seed, workers=1)
+    run = folder / "run"
+    given = ["--input", str(folder / "manifest.parquet"), "--output", str(run), "--preset", "sample", "--store-images"]
+    assert main(["generate", *given, *options]) == 0
+    return run
 
 
 def settings(path: Path, **changes: Any) -> dict[str, Any]:
