@@ -103,6 +103,7 @@ class _Training:
         stream = self._open("train", self.config.data, self._count_tokens)
         if self.request.dry_run:
             self._plan(held_out)
+            self._leave()
             return 0
         # Imported only now: a mistake in the settings or the data is told at once.
         from models.vlm.vlm import build_vlm
@@ -141,8 +142,10 @@ class _Training:
         if fitted.stopped:
             self._write(record)
             self._complain(f"stopped at step {fitted.step:,}; go on with --resume")
-            return 1
-        return self._finish(record)
+        else:
+            self._finish(record)
+        self._leave()
+        return 1 if fitted.stopped else 0
 
     def _named(self) -> list[SourceConfig]:
         data = self.config.data
@@ -242,7 +245,7 @@ class _Training:
         if self.processes.is_main_process:
             records.write_record(self.output, record)
 
-    def _finish(self, record: records.TrainRecord) -> int:
+    def _finish(self, record: records.TrainRecord) -> None:
         from trainer.card import model_card
         from trainer.loop import checkpoints
 
@@ -253,7 +256,14 @@ class _Training:
             self.vlm.save(self.output, model_card(record), last)
             self._write(record)
         self.say(f"{self.output}: {record.step:,} steps, {record.pictures:,} pictures, {record.tokens:,} tokens")
-        return 0
+
+    def _leave(self) -> None:
+        """Part with the other processes: one that ends while it is still bound to them may abort in a thread of gloo's.
+
+        Not after a failure, which need not be everyone's: it would wait for those that have not failed.
+        """
+        self.processes.wait_for_everyone()
+        self.processes.destroy_process_group()
 
     def _plan(self, held_out: dict[str, list[Example]]) -> None:
         config = self.config

@@ -48,6 +48,7 @@ if "RANK" in os.environ:
     total = torch.tensor([float(rank)])
     distributed.all_reduce(total)
     assert total.item() == world * (world - 1) / 2
+    distributed.destroy_process_group()
 (place / f"{rank}-of-{world}").write_text(os.environ.get("LOCAL_RANK", ""))
 if "--wait" in sys.argv:
     def save(*_):

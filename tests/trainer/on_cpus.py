@@ -12,6 +12,7 @@ from typing import Any
 
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
+from torch import distributed
 
 from beam_pipeline.cli import main
 
@@ -25,4 +26,7 @@ if __name__ == "__main__":
 
         PartialState.__init__ = begin_on_cpus
         PartialState._prepare_backend = lambda *_: ("gloo", DistributedType.MULTI_GPU)
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    # Else some of them abort when they end.
+    assert not distributed.is_initialized()
+    sys.exit(code)
