@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -401,11 +402,21 @@ def listens(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody uses now, and that no connection is given before it is used.
+
+    Raises:
+        OSError: a hundred of them are all in use.
+    """
+    # The kernel gives connections ports from 32768 (Linux) or 49152 (macOS) on.
+    tried = random.SystemRandom().sample(range(20_000, 30_000), 100)
+    for port in tried:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("localhost", port))
+            except OSError:
+                continue
+            return port
+    raise OSError(f"a hundred ports between 20000 and 30000 are all in use, {tried[0]} among them")
 
 
 def started_at(pid: int) -> int:
