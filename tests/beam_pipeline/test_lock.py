@@ -86,18 +86,21 @@ def test_slices_apart_may_be_written_at_the_same_time(tmp_path: Path) -> None:
 
 
 def test_waiting_for_the_other(tmp_path: Path) -> None:
-    entered = threading.Event()
+    entered, order = threading.Event(), []
 
     def hold() -> None:
         with locked(str(tmp_path)):
             entered.set()
             time.sleep(0.3)
+            order.append("first")
 
     thread = threading.Thread(target=hold)
     thread.start()
     assert entered.wait(10)
     with locked(str(tmp_path), wait_s=60):
-        assert not thread.join(1)
+        order.append("second")
+    thread.join()
+    assert order == ["first", "second"]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -74,13 +74,13 @@ def test_a_job_that_moves_is_left_alone(told: Console, tmp_path: Path) -> None:
     job, options = Job(), PipelineOptions(["--runner=PortableRunner", "--job_endpoint=server:8099"])
 
     def write() -> None:
-        for number in range(12):
+        for number in range(40):
             (tmp_path / f"part-{number}").touch()
             time.sleep(0.1)
         job.end.set()
 
     threading.Thread(target=write, daemon=True).start()
-    with watch_stall(job, options, str(tmp_path), 1.0, told, cancel=True):
+    with watch_stall(job, options, str(tmp_path), 3.0, told, cancel=True):
         job.wait_until_finish()
     assert (lines(told), job.cancelled) == ([], False)
 
