@@ -252,8 +252,8 @@ def evaluate(
     model: Annotated[
         list[str],
         typer.Option(
-            help="Checkpoint (folder, gs://, hub id), constant:TEXT, majority:OUT, blind:OUT, random, oracle[:OUT] or "
-            "openai:NAME. Repeatable; all answer the same questions."
+            help="Checkpoint (folder, gs://, ORG/NAME@COMMIT), constant:TEXT, majority:OUT, blind:OUT, random, "
+            "oracle[:OUT] or openai:NAME. Repeatable; all answer the same questions."
         ),
     ],
     benchmark: Annotated[str, typer.Option(help="A run, or Parquet like its qa or with messages and image.")],

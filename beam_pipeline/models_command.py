@@ -10,7 +10,7 @@ from rich.table import Table
 
 from beam_pipeline.configuration import load_config
 from models.registry import BACKENDS, hub_weights
-from models.weights import RECORD, is_hub_id, pull, verify
+from models.weights import RECORD, is_hub_id, pull, split_revision, verify
 from schemas.errors import UserError
 
 
@@ -47,10 +47,10 @@ def pull_weights(
     """
     wanted: dict[str, str | None] = {}
     for name in weights:
-        hub_id, _, revision = name.partition("@")
+        hub_id, revision = split_revision(name)
         if not is_hub_id(hub_id):
             raise UserError(f"{name!r} is no hub id; give org/name or org/name@revision")
-        wanted[hub_id] = revision or None
+        wanted[hub_id] = revision
     if not weights:
         wanted = dict(hub_weights(load_config(preset, config_file, {}, settings)))
         if not wanted:

@@ -2,7 +2,7 @@
 
 | spec | answers |
 | --- | --- |
-| FOLDER, gs://… or ORG/NAME | a checkpoint of ours, or an image-text-to-text model of transformers |
+| FOLDER, gs://… or ORG/NAME@COMMIT | a checkpoint of ours, or an image-text-to-text model of transformers |
 | constant:TEXT | the same to every question |
 | majority:OUT, blind:OUT | fitted on a run's questions about other pictures |
 | blind-mean:OUT, blind-band:OUT | the same with other aims for lengths (evaluation.blind) |
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMS = (
-    "a checkpoint's folder, gs:// folder or hub id; constant:TEXT; majority:OUT; blind:OUT; random; oracle; "
-    "oracle:OUT; openai:NAME"
+    "a checkpoint's folder, gs:// folder or hub's ORG/NAME@COMMIT; constant:TEXT; majority:OUT; blind:OUT; random; "
+    "oracle; oracle:OUT; openai:NAME"
 )
 """What a spec may be, for messages."""
 MOST_LEARNED_FROM = 200_000
@@ -191,7 +191,7 @@ def _decoded(item: Item) -> Image:
 
 def _checkpoint(spec: str, asking: Asking) -> Predictor:
     is_place = "://" in spec or (bool(spec) and Path(spec).expanduser().is_dir())
-    if not is_place and not re.fullmatch(r"[\w.-]+/[\w.-]+", spec):
+    if not is_place and not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]+)?", spec):
         raise UserError(f"--model: {spec!r} names no model; give {FORMS}")
     try:
         from models.vlm import load_vlm

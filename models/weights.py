@@ -84,6 +84,32 @@ def locate(part: str, place: str, revision: str | None, models: ModelsConfig) ->
     return folder
 
 
+def locate_pinned(part: str, place: str) -> Path:
+    """As `locate`, where no `models` settings say what pulled weights lie in: a hub id comes with its commit.
+
+    Args:
+        part: the setting to blame.
+        place: local folder, `gs://` folder, `package:name/folder`, or `org/name@commit`, which is downloaded.
+
+    Raises:
+        UserError: as of `locate`, or a hub id without a commit.
+    """
+    place, revision = split_revision(place)
+    if is_hub_id(place) and revision is None:
+        raise UserError(
+            f"{part}.weights: there is no folder {place}; a model of the hub is named with its commit, "
+            f"{place}@COMMIT (40 hex digits), or fetched once with `spatialvlm models pull {place} --to FOLDER` and "
+            f"named FOLDER/{folder_name(place)}"
+        )
+    return locate(part, place, revision, ModelsConfig(offline=revision is None))
+
+
+def split_revision(place: str) -> tuple[str, str | None]:
+    """`org/name@revision` as (hub id, revision); any other place as (place, None)."""
+    hub_id, at, revision = place.partition("@")
+    return (hub_id, revision or None) if at and is_hub_id(hub_id) and not Path(place).is_dir() else (place, None)
+
+
 def packaged(part: str, place: str) -> Path:
     """Where a file or folder of an installed Python package lies; `place` is `package:name/path`."""
     from importlib.util import find_spec
@@ -214,9 +240,13 @@ def pull(hub_id: str, revision: str | None, to: str, endpoint: str | None = None
     except UserError:
         raise
     except Exception as error:  # the hub's client raises its own errors, its transport's and the system's
-        first = str(error).strip().splitlines()
-        raise UserError(f"{hub_id}: cannot be pulled: {type(error).__name__}: {(first or [''])[0]:.300}") from error
+        raise UserError(f"{hub_id}: cannot be pulled: {_said(error)}") from error
     return record
+
+
+def _said(error: Exception) -> str:
+    first = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {(first or [''])[0]:.300}"
 
 
 def _upload(folder: Path, to: str) -> None:
@@ -245,9 +275,11 @@ def _from_hub(part: str, hub_id: str, revision: str | None, models: ModelsConfig
     cache = Path(models.cache).expanduser()
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / f"{folder_name(hub_id)}-{revision}.lock"):
-        folder = Path(
-            snapshot_download(hub_id, revision=revision, cache_dir=cache / "hub", allow_patterns=list(PATTERNS))
-        )
+        try:
+            found = snapshot_download(hub_id, revision=revision, cache_dir=cache / "hub", allow_patterns=list(PATTERNS))
+        except Exception as error:  # as in `pull`
+            raise UserError(f"{part}.weights: {hub_id}@{revision} cannot be downloaded: {_said(error)}") from error
+        folder = Path(found)
         verify(part, folder)
     return folder
 

@@ -11,7 +11,6 @@ from models import weights
 from models.vlm.config import VlmConfig
 from models.vlm.looking import prepare_to_look
 from models.vlm.tokenizer import IMAGE, learn_tokenizer
-from schemas.config import ModelsConfig
 from schemas.errors import UserError
 
 MAX_TOKENS = 1024
@@ -112,7 +111,7 @@ def _vision(config: VlmConfig) -> tuple[Any, Any, Any]:
         size = config.image_size_px
         made = _part("model.vision", settings | {"image_size": size})
         return made, None, SiglipImageProcessor(size={"height": size, "width": size})
-    folder = weights.locate("model.vision", str(place), None, ModelsConfig())
+    folder = weights.locate_pinned("model.vision", str(place))
     try:
         encoder = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         image_processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
@@ -169,7 +168,7 @@ def _read_language(place: str) -> tuple[Any, Any]:
             raise UserError(f"{part}.weights: there is no file {path}")
         folder, options = path.parent, {"gguf_file": path.name}
     else:
-        folder, options = weights.locate(part, place, None, ModelsConfig()), {"use_safetensors": True}
+        folder, options = weights.locate_pinned(part, place), {"use_safetensors": True}
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32, **options)
         options.pop("use_safetensors", None)

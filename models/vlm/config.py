@@ -33,19 +33,19 @@ class VlmConfig(Section):
 
     weights: str | None = Field(
         None,
-        description="a whole model to begin with: folder, gs:// folder or hub id of an earlier checkpoint or of any "
-        "image-text-to-text model of transformers; null: assembled from the parts below",
+        description="a whole model to begin with: folder, gs:// folder or org/name@commit on the hub: an earlier "
+        "checkpoint or any image-text-to-text model of transformers; null: assembled from the parts below",
     )
-    revision: str | None = Field(None, description="commit of a hub id")
+    revision: str | None = Field(None, description="commit of a hub id in weights, where it names none")
     image_size_px: int = Field(96, ge=16, le=2048, description="assembled: pictures are scaled to so many pixels")
     vision: dict[str, Any] = Field(
         {},
         description="assembled: the picture encoder, in transformers' terms: model_type and its sizes; "
-        "or weights: a folder or hub id of one",
+        "or weights: a folder or org/name@commit of one",
     )
     language: dict[str, Any] = Field(
         {},
-        description="assembled: the language model, likewise; or weights: a folder, a hub id or a GGUF file",
+        description="assembled: the language model, likewise; or weights: a folder, org/name@commit or a GGUF file",
     )
     looks_up: bool = Field(
         False,

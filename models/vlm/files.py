@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models import weights
-from schemas.config import ModelsConfig
 from schemas.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,7 +53,8 @@ def load(place: str, dtype: str | None, revision: str | None = None) -> tuple[An
     from transformers import AutoModelForImageTextToText, AutoProcessor
     from transformers.utils import logging
 
-    folder = weights.locate("model", place, revision, ModelsConfig(offline=revision is None))
+    pinned = f"{place}@{revision}" if revision and weights.is_hub_id(place) else place
+    folder = weights.locate_pinned("model", pinned)
     _check_shards(folder)
     logging.disable_progress_bar()
     try:

@@ -212,10 +212,11 @@ def load_vlm(place: str, *, device: str = "cpu", dtype: str | None = None, revis
     """A model to be asked or trained on.
 
     Args:
-        place: folder, gs:// folder or hub id: a checkpoint of ours, or any image-text-to-text model of transformers.
+        place: folder, gs:// folder or `org/name@commit`: a checkpoint of ours, or any image-text-to-text model of
+            transformers.
         device: torch's name of one.
         dtype: torch's name of one, e.g. bfloat16; None: float32.
-        revision: commit of a hub id, which is then downloaded where no folder holds it.
+        revision: commit of a hub id that stands without one.
 
     Raises:
         UserError: files are missing or cut short; the message names them.

@@ -58,12 +58,12 @@ def fake_loader(monkeypatch: pytest.MonkeyPatch, load: Any) -> None:
 def test_a_folder_and_a_hub_id_are_loaded_as_checkpoints(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     loaded = []
     fake_loader(monkeypatch, lambda place, **how: loaded.append((place, how)) or Echo())
-    for spec in (str(tmp_path), "org/name", "gs://bucket/checkpoint"):
+    for spec in (str(tmp_path), "org/name", "org/name@0123", "gs://bucket/checkpoint"):
         predictor = open_predictor(spec, BENCHMARK, asking=Asking(device="cuda", dtype="bfloat16"))
         assert predictor.name == spec
         assert predictor.needs_pictures
     assert loaded[0] == (str(tmp_path), {"device": "cuda", "dtype": "bfloat16"})
-    assert [place for place, _ in loaded[1:]] == ["org/name", "gs://bucket/checkpoint"]
+    assert [place for place, _ in loaded[1:]] == ["org/name", "org/name@0123", "gs://bucket/checkpoint"]
 
 
 def test_a_checkpoint_that_cannot_be_loaded_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

@@ -8,8 +8,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def ask_it(endpoint: str, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    """Have the hub's client ask `endpoint` instead, and put what it fetches under `cache`."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+    url = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", url)
+    monkeypatch.setenv("HOME", str(cache))
 
 
 @contextmanager

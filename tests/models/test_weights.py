@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from models.weights import RECORD, is_hub_id, locate, pull, record_of, verify
+from models.weights import RECORD, is_hub_id, locate, locate_pinned, pull, record_of, split_revision, verify
 from schemas.config import ModelsConfig
 from schemas.errors import UserError
-from tests.models.hub import COMMIT, hub
+from tests.models.hub import COMMIT, ask_it, hub
 
 TENSORS = save({"weight": np.arange(6, dtype=np.float32), "bias": np.zeros(2, np.float32)})
 FILES = {"config.json": b'{"model_type": "x"}', "model.safetensors": TENSORS, "pytorch_model.bin": b"\x80\x04."}
@@ -170,15 +170,36 @@ def test_pull_says_what_the_hub_said(tmp_path: Path) -> None:
 
 def test_a_worker_may_download_what_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with hub("org/name", FILES) as endpoint:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
-        monkeypatch.setattr(
-            "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
-            endpoint + "/{repo_id}/resolve/{revision}/{filename}",
-        )
-        models = ModelsConfig(offline=False, cache=str(tmp_path))
+        ask_it(endpoint, monkeypatch, tmp_path / "home")
+        models = ModelsConfig(offline=False, cache=str(tmp_path / "cache"))
         found = locate("depth", "org/name", COMMIT, models)
+        assert found.is_relative_to(tmp_path / "cache")
         assert (found / "model.safetensors").read_bytes() == TENSORS
         assert not (found / "pytorch_model.bin").exists()
+
+
+def test_a_place_may_bring_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with hub("org/name", FILES) as endpoint:
+        ask_it(endpoint, monkeypatch, tmp_path)
+        found = locate_pinned("model", f"org/name@{COMMIT}")
+        assert found.is_relative_to(tmp_path / ".cache" / "spatialvlm")
+        assert (found / "model.safetensors").read_bytes() == TENSORS
+        with pytest.raises(UserError, match=r"model\.weights: org/other@0123\w+ cannot be downloaded: \w+NotFound"):
+            locate_pinned("model", f"org/other@{COMMIT}")
+    for place, complaint in (
+        ("org/name", r"there is no folder org/name; .* org/name@COMMIT .* and named FOLDER/org--name"),
+        ("org/name@main", r"org/name needs the commit to download \(40 hex digits\)"),
+        ("a/folder/away", "a/folder/away is no folder"),
+    ):
+        with pytest.raises(UserError, match=rf"^model\.(weights|revision): {complaint}"):
+            locate_pinned("model", place)
+
+
+def test_a_folder_whose_name_looks_like_a_commit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.rename(folder.with_name("org@1"))
+    monkeypatch.chdir(folder.parent.parent)
+    assert split_revision("weights/org@1") == ("weights/org@1", None)
+    assert locate_pinned("model", "weights/org@1") == Path("weights/org@1")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from models.vlm import Vlm, load_vlm
 from models.vlm.config import VlmConfig
 from models.vlm.vlm import build_vlm, open_picture
 from schemas.errors import UserError
+from tests.models.hub import COMMIT, ask_it, hub
 from tests.models.vlm.tiny import LANGUAGE, SIZES, TURNS, VISION, examples, picture, texts, tiny_config, tiny_vlm
 from trainer.examples import Example, Turn
 
@@ -131,6 +132,22 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
     with torch.no_grad():
         assert torch.equal(vlm.model(**before).logits, again.model(**after).logits)
+
+
+def test_a_model_of_the_hub_is_named_with_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vlm = build_vlm(tiny_config(), texts(), seed=1)
+    vlm.save(tmp_path / "saved")
+    batch = vlm.collate(examples())
+    with hub("org/tiny", {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}) as endpoint:
+        ask_it(endpoint, monkeypatch, tmp_path)
+        found = [load_vlm(f"org/tiny@{COMMIT}"), build_vlm(VlmConfig(weights="org/tiny", revision=COMMIT))]
+    for again in found:
+        assert again.separate_turns
+        assert torch.equal(vlm.model(**batch).logits, again.model(**again.collate(examples())).logits)
+    for parts in ({"weights": "org/new"}, {"vision": {"weights": "org/new"}}, {"language": {"weights": "org/new"}}):
+        config = VlmConfig(**parts) if "weights" in parts else tiny_config(**parts)
+        with pytest.raises(UserError, match=r"^model\S*\.weights: there is no folder org/new; .*org/new@COMMIT"):
+            build_vlm(config, texts())
 
 
 def test_the_processor_writes_what_the_model_is_asked() -> None:
