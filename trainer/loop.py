@@ -24,7 +24,7 @@ from schemas.errors import UserError
 from trainer import adapters
 from trainer.feed import Feed, Tally
 from trainer.parts import freeze_vision, is_embedding, part_of
-from trainer.progress import Meter, progress_line
+from trainer.progress import Meter, of_all, progress_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -251,7 +251,7 @@ class _Trainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             self._check(logs["loss"])
-            figures = self.meter.figures(self.state.global_step)
+            figures = of_all(gather_object([self.meter.figures(self.state.global_step)]))
             if self.is_world_process_zero():
                 self.say(progress_line(self.state.global_step, self.config.steps, logs, figures))
             logs = logs | figures

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from trainer.feed import Tally
@@ -53,6 +53,17 @@ class Meter:
         }
         self.start(step)
         return found
+
+
+def of_all(processes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The figures of a training from those of its processes: rates add up, a step takes what the slowest takes."""
+    return {
+        "tokens_per_s": sum(figures["tokens_per_s"] for figures in processes),
+        "pictures_per_s": sum(figures["pictures_per_s"] for figures in processes),
+        "waiting": sum(figures["waiting"] for figures in processes) / len(processes),
+        "memory_gb": max(figures["memory_gb"] for figures in processes),
+        "seconds_per_step": max(figures["seconds_per_step"] for figures in processes),
+    }
 
 
 def memory_gb() -> float:

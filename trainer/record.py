@@ -49,7 +49,7 @@ class TrainRecord(BaseModel):
     `curve` has what was logged, by step: loss, learning_rate, grad_norm, tokens_per_s, pictures_per_s, waiting (share
     of the time), memory_gb, and eval_SOURCE_loss. `mixture` is what really came from each source: pictures, turns,
     tokens. `lesson` is what came of the encoder's first lesson. `left_out` counts turns that did not fit into
-    model.max_tokens. Figures are those of the first process; `processes` read as much each.
+    model.max_tokens. Counts and rates are those of all processes together, memory_gb of the one that took most.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")

@@ -69,6 +69,15 @@ def test_the_record_counts_what_all_processes_read(trained: Path, sharing: str) 
     assert record["pictures"] == record["mixture"]["squares"]["pictures"] == 2 * STEPS * BATCH
 
 
+@pytest.mark.parametrize("sharing", ["ddp", "fsdp"])
+def test_rates_are_those_of_all_processes(trained: Path, sharing: str) -> None:
+    points = [point for point in record_of(trained / sharing)["curve"] if "pictures_per_s" in point]
+    assert len(points) == STEPS
+    for point in points:
+        # The step of the slower one; the other has read as many in less time.
+        assert point["pictures_per_s"] * point["seconds_per_step"] > 2 * BATCH - 0.01
+
+
 def test_a_model_shared_out_learns_as_a_whole_one(trained: Path) -> None:
     whole, shared = (load_vlm(str(trained / sharing)).model.state_dict() for sharing in ("ddp", "fsdp"))
     assert whole.keys() == shared.keys()
