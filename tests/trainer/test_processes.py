@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +106,38 @@ def test_they_go_on_exactly(trained: Path, sharing: str) -> None:
     assert all(torch.equal(again[name], value) for name, value in weights.items())
     assert losses_of(training) == losses
     assert record_of(training)["pictures"] == 2 * STEPS * BATCH
+
+
+def test_told_to_stop_they_save_and_go_on_exactly(trained: Path, tmp_path: Path) -> None:
+    """By the launcher that clusters start, which has SIGTERM sent to every process of a training, loaders' too."""
+    read = yaml.safe_load((trained / "settings.yaml").read_text())
+    told, steps = tmp_path / "settings.yaml", 120
+    told.write_text(yaml.safe_dump(read | {"steps": steps, "checkpoint": {"every": 10, "keep": 1}}))
+    launcher = [sys.executable, str(TOLD / "launch_training.py"), "--processes", "2", "--program"]
+    command = [*launcher, str(Path(sys.executable).with_name("spatialvlm")), "train", "--config", str(told), "--resume"]
+
+    def start(output: Path) -> subprocess.Popen[str]:
+        alone = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        environment = {**os.environ, **alone, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen([*command, "--output", str(output)], env=environment, stderr=subprocess.PIPE, text=True)
+
+    stopped = tmp_path / "stopped"
+    undisturbed, first = start(tmp_path / "undisturbed"), start(stopped)
+    while not list(stopped.glob("checkpoints/checkpoint-*")):
+        assert first.poll() is None, first.communicate()[1]
+        time.sleep(0.1)
+    first.send_signal(signal.SIGTERM)
+    errors = first.communicate()[1]
+    assert first.returncode == 143
+    assert "go on with --resume" in errors
+    record = record_of(stopped)
+    assert (record["status"], record["processes"]) == ("stopped", 2)
+    assert 0 < record["step"] < steps
+    assert [path.name for path in stopped.glob("checkpoints/*")] == [f"checkpoint-{record['step']}"]
+    for process in (undisturbed, start(stopped)):
+        errors = process.communicate()[1]
+        assert process.returncode == 0, errors
+    a, b = (load_file(folder / "model.safetensors") for folder in (stopped, tmp_path / "undisturbed"))
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert losses_of(stopped) == losses_of(tmp_path / "undisturbed")

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -31,6 +34,25 @@ from trainer.examples import Example, Turn
 _NOTED = 16_384
 """States kept at least; whoever reads ahead is ahead by a few batches."""
 _BATCHES_NOTED = 64
+
+
+def _heed_the_parent_alone(_: int) -> None:
+    """SIGTERM ends a loader's worker only where its own training process sent it.
+
+    torchrun, Slurm and their like send it to all processes of a training, which then has a step to end and a checkpoint
+    to save; it fails where those that read for it are gone.
+    """
+    if not hasattr(signal, "sigwaitinfo"):
+        # macOS tells no sender.
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def wait() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 class Drawn(NamedTuple):
@@ -142,6 +164,7 @@ class ExampleStream(IterableDataset[Example]):
         if num_workers:
             self._notes.share_memory_()  # type: ignore[no-untyped-call]
         options.setdefault("collate_fn", list)
+        options.setdefault("worker_init_fn", _heed_the_parent_alone)
         return DataLoader(self, batch_size=batch_size, num_workers=num_workers, **options)
 
     def _no_notes(self, rows: int) -> torch.Tensor:
