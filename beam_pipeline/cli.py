@@ -414,7 +414,10 @@ def study(
 @app.command()
 def ask(
     question: Annotated[str, typer.Argument(help="What to ask about the picture.")],
-    model: Annotated[str, typer.Option(help="A checkpoint of `train`, or any image-text-to-text model's folder.")],
+    model: Annotated[
+        str,
+        typer.Option(help="A checkpoint of `train` or any image-text-to-text model: folder, gs:// or ORG/NAME@COMMIT."),
+    ],
     image: Annotated[Path, typer.Option(help="The picture's file.")],
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 48,
     temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest answer; higher: drawn freely.")] = 0.0,

@@ -84,24 +84,26 @@ def locate(part: str, place: str, revision: str | None, models: ModelsConfig) ->
     return folder
 
 
-def locate_pinned(part: str, place: str) -> Path:
+def locate_pinned(part: str, place: str, revision: str | None = None) -> Path:
     """As `locate`, where no `models` settings say what pulled weights lie in: a hub id comes with its commit.
 
     Args:
         part: the setting to blame.
         place: local folder, `gs://` folder, `package:name/folder`, or `org/name@commit`, which is downloaded.
+        revision: commit of a hub id that stands without one.
 
     Raises:
         UserError: as of `locate`, or a hub id without a commit.
     """
-    place, revision = split_revision(place)
+    place, named = split_revision(place)
+    revision = named or revision
     if is_hub_id(place) and revision is None:
         raise UserError(
             f"{part}.weights: there is no folder {place}; a model of the hub is named with its commit, "
             f"{place}@COMMIT (40 hex digits), or fetched once with `spatialvlm models pull {place} --to FOLDER` and "
             f"named FOLDER/{folder_name(place)}"
         )
-    return locate(part, place, revision, ModelsConfig(offline=revision is None))
+    return locate(part, place, revision, ModelsConfig(offline=False))
 
 
 def split_revision(place: str) -> tuple[str, str | None]:

@@ -53,8 +53,7 @@ def load(place: str, dtype: str | None, revision: str | None = None) -> tuple[An
     from transformers import AutoModelForImageTextToText, AutoProcessor
     from transformers.utils import logging
 
-    pinned = f"{place}@{revision}" if revision and weights.is_hub_id(place) else place
-    folder = weights.locate_pinned("model", pinned)
+    folder = weights.locate_pinned("model", place, revision)
     _check_shards(folder)
     logging.disable_progress_bar()
     try:
